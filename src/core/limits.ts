@@ -1,0 +1,111 @@
+// Every limit of the product: its name, its number and where the number comes from. Nothing else decides a limit.
+
+/** Largest JSON body of a single request. Contract, section HTTP. */
+export const MAX_BODY_BYTES = 8 * 1024 * 1024;
+/** Largest body of POST /api/v1/jobs/batch. */
+export const MAX_BATCH_BODY_BYTES = 16 * 1024 * 1024;
+/** Largest webhook body: GitHub and Mailgun send up to 25 MB. */
+export const MAX_WEBHOOK_BODY_BYTES = 25 * 1024 * 1024;
+/** Deepest nesting of a JSON body; deeper is refused before it is parsed. */
+export const MAX_JSON_DEPTH = 64;
+/** Jobs in one POST /api/v1/jobs/batch. */
+export const MAX_BATCH_JOBS = 1_000;
+/** Largest input that rides in the message and the row: a queue message is 128,000 B with its envelope. */
+export const MAX_INLINE_INPUT_BYTES = 96_000;
+/** Largest result that is kept in the row. */
+export const MAX_INLINE_RESULT_BYTES = 64_000;
+/** Largest webhook body whose parsed payload rides in the job; a larger one is read from its stored copy. */
+export const MAX_INLINE_WEBHOOK_BYTES = 64_000;
+export const MAX_IDEMPOTENCY_KEY_CHARS = 255;
+export const MAX_TAGS = 20;
+export const MAX_TAG_CHARS = 100;
+export const MAX_RETRIES = 100;
+/** Longest error message that is stored. */
+export const MAX_ERROR_MESSAGE_CHARS = 4_000;
+
+/** Pages of a list: `?limit=`. */
+export const DEFAULT_PAGE = 50;
+export const MAX_PAGE = 200;
+/** Rows a filtered list looks at before it answers with a short page and a cursor. */
+export const MAX_ROWS_SCANNED = 2_000;
+/** Longest `?wait=`. */
+export const MAX_WAIT_SECONDS = 30;
+
+/** One `sendBatch`: 100 messages and 256 KB; 16 KB are left for the platform's own metadata. */
+export const MAX_SEND_MESSAGES = 100;
+export const MAX_SEND_BYTES = 240_000;
+/** A bound value of D1 may be 2 MB; half of it leaves room for multi-byte text. */
+export const MAX_BOUND_BYTES = 1_000_000;
+/** Items committed together: what one bound value and a thousand-item request hold. */
+export const MAX_GROUP_ITEMS = 1_000;
+
+/** How long acceptance waits for the database and the queue. */
+export const ACCEPT_DEADLINE_MS = 2_500;
+/** How long a request leads: who comes later starts a group of its own, so no flush outlives `waitUntil` (30 s). */
+export const GROUP_TERM_MS = 1_000;
+/** How long a follower waits for its leader: a term, a flush, and the messages a flush sends late. */
+export const FOLLOWER_DEADLINE_MS = GROUP_TERM_MS + 2 * ACCEPT_DEADLINE_MS;
+/** A statement of a consumer or a sweep that has not answered by then counts as an outage. */
+export const STATEMENT_DEADLINE_MS = 10_000;
+/** A binding that does not answer a health probe within this is unhealthy. */
+export const PROBE_DEADLINE_MS = 2_000;
+
+/** A job due later than this has no message yet: its row is owed one, and the tick sends it. */
+export const MESSAGE_HORIZON_SECONDS = 60;
+/** The tick hands out what is due within this, whatever its own second. */
+export const TICK_HORIZON_SECONDS = 75;
+/** Delayed messages per queue and minute: 10,000 waiting ones kill a local queue. */
+export const MAX_DELAYED_PER_MINUTE = 5_000;
+/** Owed messages sent per queue and tick. */
+export const MAX_OWED_PER_TICK = 5_000;
+/** Messages sent again on suspicion, per queue and tick. */
+export const MAX_SUSPECTS_PER_TICK = 1_000;
+/** Unclaimed for so long after it was due and sent, a job's message may be lost. */
+export const SUSPECT_AFTER_MS = 120_000;
+/** A message sent so much earlier than the oldest one waiting is gone. */
+export const SUSPECT_GAP_MS = 60_000;
+/** A suspect whose queue tells nothing is sent again after this, doubled each time. */
+export const RESEND_AFTER_MS = 30 * 60_000;
+/** Owed rows looked after when a batch ends idle, and how rarely. */
+export const IDLE_REPAIR_ROWS = 100;
+export const IDLE_REPAIR_EVERY_MS = 30_000;
+/** Rows one sweep statement touches. */
+export const SWEEP_PAGE = 200;
+/** Finished rows retention looks at in one tick. */
+export const RETENTION_PAGE = 2_000;
+
+export const LEASE_MS = 90_000;
+export const HEARTBEAT_MS = 20_000;
+/** Claims that may vanish before the job fails with code `lost`: the fourth is the last. */
+export const MAX_LOST = 3;
+/** A batch has 15 min of wall time; nothing of it may run longer than this. */
+export const BATCH_BUDGET_MS = 14.5 * 60_000;
+/** Longest hard limit a task or a call may ask for: it must fit a batch. */
+export const MAX_TIME_LIMIT_SECONDS = 840;
+export const DEFAULT_SOFT_SECONDS = 50;
+export const DEFAULT_HARD_SECONDS = 60;
+export const DEFAULT_MAX_RETRIES = 3;
+export const DEFAULT_RESULT_TTL_SECONDS = 3_600;
+/** The platform gives a message 100 retries; from this delivery on the row is owed a fresh one. */
+export const LAST_DELIVERY = 90;
+/** Longest delay of a queue message. */
+export const MAX_DELAY_SECONDS = 86_400;
+/** How long outcomes are gathered before they are written: 100 quick jobs cost one statement. */
+export const FINISH_LINGER_MS = 5;
+/** How far before its time a batch waits for a job instead of putting it back: edge clocks differ. */
+export const EARLY_WAIT_MS = 1_000;
+/** An envelope older than this never makes a row, and no younger row is ever deleted. */
+export const ENVELOPE_LIFE_MS = 4 * 86_400_000;
+/** A job of a task this deployment does not know is put back for so long, and fails after so long. */
+export const UNKNOWN_TASK_RETRY_SECONDS = 60;
+export const UNKNOWN_TASK_LIFE_MS = 24 * 3_600_000;
+
+export const KEEP_SUCCESS_MS = 7 * 86_400_000;
+export const KEEP_FAILURE_MS = 30 * 86_400_000;
+
+/** How long an Idempotency-Key names its first job. */
+export const IDEMPOTENCY_TTL_MS = 72 * 3_600_000;
+/** GitHub's signature has no time in it: whoever holds a signed request may send it again, so its tokens live long. */
+export const GITHUB_TOKEN_TTL_MS = 30 * 86_400_000;
+/** Objects a replay guard's tokens are spread over. */
+export const REPLAY_GUARD_SHARDS = 16;

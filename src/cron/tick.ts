@@ -1,0 +1,22 @@
+// Time in: what the one cron trigger does every minute. Safe to miss, to double and to run late. Never throws.
+
+import { logError } from '../jobs/log.ts';
+import type { Runtime } from '../jobs/runtime.ts';
+import { oweAfterRestart } from './boot.ts';
+import { repair } from './repair.ts';
+import { retire } from './retention.ts';
+
+/** Runs every part of the tick; one that fails does not keep the others from running. */
+export async function tick(rt: Runtime, bootId: string | undefined): Promise<void> {
+  if (bootId !== undefined) await attempt('boot', () => oweAfterRestart(rt, bootId));
+  await repair(rt);
+  await attempt('retention', () => retire(rt));
+}
+
+async function attempt(part: string, run: () => Promise<void>): Promise<void> {
+  try {
+    await run();
+  } catch (error) {
+    logError('tick.failed', error, { part });
+  }
+}

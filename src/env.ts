@@ -1,0 +1,25 @@
+// The bindings and settings the Worker is given by wrangler.toml, its secrets and `.dev.vars`.
+
+import type { ReplayGuard } from './durable/replay-guard.ts';
+
+export interface Env {
+  readonly DB: D1Database;
+  readonly RESULTS: KVNamespace;
+  readonly OBJECTS: R2Bucket;
+  readonly REPLAY_GUARD: DurableObjectNamespace<ReplayGuard>;
+  readonly [producer: `QUEUE_${string}`]: Queue;
+
+  /** Opens every route. Without it every authenticated route answers 503. */
+  readonly ADMIN_API_KEY?: string;
+  readonly GITHUB_WEBHOOK_SECRET?: string;
+  /** The secret before the last rotation: accepted beside the current one. */
+  readonly GITHUB_WEBHOOK_SECRET_PREVIOUS?: string;
+  /** `1` registers the `debug.*` tasks and their routes. */
+  readonly DEBUG_TASKS?: string;
+  /** A new value each time the local runner starts: its queues begin empty, so every open row is owed a message. */
+  readonly BOOT_ID?: string;
+}
+
+export function debugTasksOn(env: Env): boolean {
+  return env.DEBUG_TASKS === '1' || env.DEBUG_TASKS === 'true';
+}

@@ -1,0 +1,27 @@
+// The Worker: HTTP in, queues in, time in, and the Durable Object classes. No logic.
+
+import { consume } from './consumers/batch.ts';
+import { tick } from './cron/tick.ts';
+import { debugTasksOn, type Env } from './env.ts';
+import { createRegistry } from './jobs/registry.ts';
+import { createIsolate, createRuntime, type Runtime } from './jobs/runtime.ts';
+import { createApp } from './routes/app.ts';
+import { debugTasks, tasks } from './tasks/index.ts';
+
+const isolate = createIsolate();
+const registry = createRegistry(tasks);
+const registryWithDebug = createRegistry([...tasks, ...debugTasks]);
+
+function runtimeOf(env: Env, context: ExecutionContext): Runtime {
+  return createRuntime(env, context, debugTasksOn(env) ? registryWithDebug : registry, isolate);
+}
+
+const app = createApp(runtimeOf);
+
+export default {
+  fetch: (request, env, context) => app.fetch(request, env, context),
+  queue: (batch, env, context) => consume(runtimeOf(env, context), batch),
+  scheduled: (_controller, env, context) => tick(runtimeOf(env, context), env.BOOT_ID),
+} satisfies ExportedHandler<Env>;
+
+export { ReplayGuard } from './durable/replay-guard.ts';

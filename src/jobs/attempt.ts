@@ -1,0 +1,154 @@
+// One attempt of one job: the handler is called, its limits are kept, and its end becomes a value. Never throws.
+
+import type { Envelope } from '../core/envelope.ts';
+import { byteLength } from '../core/json.ts';
+import { MAX_INLINE_RESULT_BYTES } from '../core/limits.ts';
+import type { Won } from '../store/claims.ts';
+import { faultsOf } from './request.ts';
+import { Deferral, Discard, LeaseLost, Retry, SoftTimeLimitExceeded, Terminated } from './outcome.ts';
+import type { Runtime } from './runtime.ts';
+import type { Job, Task } from './task.ts';
+
+export type Outcome =
+  | { readonly kind: 'success'; readonly value: unknown; readonly result: string }
+  | { readonly kind: 'deferred'; readonly until: number; readonly reason: string }
+  | {
+      readonly kind: 'failure';
+      readonly code: string;
+      readonly error: unknown;
+      /** Whether another attempt could end otherwise. */
+      readonly retryable: boolean;
+      /** When it comes from the far side, it wins over the policy. */
+      readonly afterSeconds?: number;
+    };
+
+/** A job that is running, as its heartbeat and its end see it. */
+export interface Attempt {
+  readonly envelope: Envelope;
+  readonly task: Task;
+  readonly won: Won;
+  readonly job: Job;
+  startedAt: number;
+  progress: number;
+  progressNote: string | null;
+  /** Fires the job's signal. */
+  abort(reason: SoftTimeLimitExceeded | Terminated | LeaseLost): void;
+}
+
+export function prepareAttempt(rt: Runtime, task: Task, envelope: Envelope, won: Won): Attempt {
+  const controller = new AbortController();
+  const attempt: Attempt = {
+    envelope,
+    task,
+    won,
+    startedAt: rt.clock.now(),
+    progress: 0,
+    progressNote: null,
+    abort: (reason) => {
+      controller.abort(reason);
+    },
+    job: {
+      id: envelope.id,
+      task: task.name,
+      queue: envelope.queue,
+      attempt: won.attempt,
+      maxRetries: envelope.options.maxRetries,
+      source: envelope.source,
+      tags: envelope.tags,
+      createdAt: envelope.acceptedAt,
+      signal: controller.signal,
+      clock: rt.clock,
+      db: rt.db,
+      env: rt.env,
+      progress: (percent, note) => {
+        attempt.progress = Math.round(Math.min(100, Math.max(0, percent)));
+        attempt.progressNote = note ?? null;
+      },
+      defer: (later) =>
+        new Deferral('until' in later ? later.until : rt.clock.now() + Math.ceil(later.seconds * 1_000), later.reason),
+    },
+  };
+  return attempt;
+}
+
+/** The hard limit of a job in milliseconds, and its soft one. */
+export function limitsOf({ task, envelope: { options } }: Pick<Attempt, 'task' | 'envelope'>): {
+  softMs: number;
+  hardMs: number;
+} {
+  return {
+    softMs: (options.softSeconds ?? task.timeLimit.softSeconds) * 1_000,
+    hardMs: (options.hardSeconds ?? task.timeLimit.hardSeconds) * 1_000,
+  };
+}
+
+/** Runs an attempt to its end or its hard limit, whichever is first. What comes after the hard limit is dropped. */
+export async function runAttempt(rt: Runtime, attempt: Attempt): Promise<Outcome> {
+  const over = new AbortController();
+  attempt.startedAt = rt.clock.now();
+  const { softMs, hardMs } = limitsOf(attempt);
+  const soft = rt.clock.sleep(softMs, over.signal).then(() => {
+    if (!over.signal.aborted) attempt.abort(new SoftTimeLimitExceeded('The soft time limit has passed.'));
+  });
+  const hard = rt.clock.sleep(hardMs, over.signal).then(() => timeLimit(hardMs, undefined));
+  try {
+    return await Promise.race([callHandler(attempt, hardMs), hard]);
+  } finally {
+    over.abort();
+    await soft;
+  }
+}
+
+async function callHandler(attempt: Attempt, hardMs: number): Promise<Outcome> {
+  const { task, envelope, job } = attempt;
+  try {
+    // Parsed again: the deployment that runs it may be newer than the one that accepted it.
+    const input = task.input.safeParse(envelope.input);
+    if (!input.success) {
+      const text = faultsOf(input.error, 'input').map(({ path, message }) => `${path}: ${message}`);
+      return { kind: 'failure', code: 'invalid_input', error: new Error(text.join('; ')), retryable: false };
+    }
+    const value = await task.run(input.data, job);
+    if (value instanceof Deferral) return { kind: 'deferred', until: value.until, reason: value.reason };
+    return successOf(value);
+  } catch (error) {
+    return failureOf(error, job, hardMs);
+  }
+}
+
+function successOf(value: unknown): Outcome {
+  let result: string | undefined;
+  try {
+    result = JSON.stringify(value ?? null);
+  } catch (error) {
+    return { kind: 'failure', code: 'invalid_result', error, retryable: false };
+  }
+  // A function or a symbol has no JSON at all.
+  if ((result as string | undefined) === undefined) result = 'null';
+  const bytes = byteLength(result);
+  if (bytes > MAX_INLINE_RESULT_BYTES) {
+    const error = new Error(
+      `The result is ${String(bytes)} bytes; at most ${String(MAX_INLINE_RESULT_BYTES)} are kept.`,
+    );
+    return { kind: 'failure', code: 'result_too_large', error, retryable: false };
+  }
+  return { kind: 'success', value, result };
+}
+
+function failureOf(error: unknown, job: Job, hardMs: number): Outcome {
+  if (error instanceof Discard) return { kind: 'failure', code: error.code, error, retryable: false };
+  if (error instanceof Retry) {
+    return { kind: 'failure', code: 'exception', error, retryable: true, afterSeconds: error.afterSeconds };
+  }
+  // A handler that stops because it was told to need not know our error: what it throws then is the limit.
+  if (job.signal.aborted && job.signal.reason instanceof SoftTimeLimitExceeded) return timeLimit(hardMs, error);
+  return { kind: 'failure', code: 'exception', error, retryable: true };
+}
+
+function timeLimit(hardMs: number, cause: unknown): Outcome {
+  const text =
+    cause === undefined
+      ? `It ran longer than its hard limit of ${String(hardMs / 1_000)} s.`
+      : 'It stopped at its soft time limit.';
+  return { kind: 'failure', code: 'time_limit', error: new Error(text, { cause }), retryable: true };
+}

@@ -1,0 +1,44 @@
+// Statements of consumers and sweeps: each with an end to its waiting, repeated where that is safe.
+
+import { within } from '../core/deadline.ts';
+import { STATEMENT_DEADLINE_MS } from '../core/limits.ts';
+import { DatabaseError, type Answer, type Statement } from '../core/ports.ts';
+import type { Runtime } from './runtime.ts';
+
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 10_000;
+
+/** Runs a transaction. Rejects with a DatabaseError, of kind `outage` where there was no answer within 10 s. */
+export async function transact(rt: Runtime, statements: readonly Statement[]): Promise<readonly Answer[]> {
+  const [only] = statements;
+  const running =
+    only !== undefined && statements.length === 1
+      ? rt.db.run(only).then((answer) => [answer])
+      : rt.db.batch(statements);
+  const answer = await within(rt.clock, STATEMENT_DEADLINE_MS, running);
+  if (answer.inTime) return answer.value;
+  throw new DatabaseError('outage', `${statements.map(({ name }) => name).join('+')}: no answer in time`);
+}
+
+/** One statement's rows. */
+export async function query(rt: Runtime, statement: Statement): Promise<Answer['rows']> {
+  const [answer] = await transact(rt, [statement]);
+  return answer?.rows ?? [];
+}
+
+/** Repeats a transaction that is safe to repeat, through outages, until `giveUpAt` (epoch ms). */
+export async function persist(
+  rt: Runtime,
+  statements: readonly Statement[],
+  giveUpAt: number,
+): Promise<readonly Answer[]> {
+  for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(LONGEST_PAUSE_MS, pause * 2)) {
+    try {
+      return await transact(rt, statements);
+    } catch (error) {
+      const outage = error instanceof DatabaseError && error.kind === 'outage';
+      if (!outage || rt.clock.now() + pause >= giveUpAt) throw error;
+      await rt.clock.sleep(pause * (0.5 + rt.random.fraction() / 2));
+    }
+  }
+}

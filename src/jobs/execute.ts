@@ -1,0 +1,146 @@
+// The only way through: jobs of one delivered batch are claimed together, run side by side, and their ends written.
+// It knows no queue messages: for each job it says, once, what shall become of its message.
+
+import { z } from 'zod';
+import type { Envelope } from '../core/envelope.ts';
+import { BATCH_BUDGET_MS, EARLY_WAIT_MS, LAST_DELIVERY } from '../core/limits.ts';
+import type { State } from '../core/states.ts';
+import type { Won } from '../store/claims.ts';
+import { limitsOf, prepareAttempt, runAttempt, type Attempt, type Outcome } from './attempt.ts';
+import { claimAll } from './claim.ts';
+import { Finisher, type Written } from './finisher.ts';
+import { delaySecondsUntil } from './hand-out.ts';
+import { keepLeases } from './heartbeat.ts';
+import { logError, logInfo } from './log.ts';
+import { ACK, retryIn, type Delivery, type Settle, type Settlement } from './settlement.ts';
+import { Discard } from './outcome.ts';
+import type { Runtime } from './runtime.ts';
+import { defineTask, type Task } from './task.ts';
+import { finishOf, putBackOf, type Moment } from './verdict.ts';
+
+/** Runs a batch of jobs, each id once. Never rejects where the database answers; settles what it can in any case. */
+export async function executeBatch(rt: Runtime, deliveries: readonly Delivery[], settle: Settle): Promise<void> {
+  const startedAt = rt.clock.now();
+  await waitForTheNearlyDue(rt, deliveries);
+  const byId = new Map(deliveries.map((delivery) => [delivery.envelope.id, delivery]));
+  const won = await claimAll(rt, deliveries, settle);
+  const run = new BatchRun(rt, startedAt + BATCH_BUDGET_MS, byId, settle);
+  await run.run(won);
+}
+
+// The clock of the machine that delivers may be ahead of the one that accepted.
+async function waitForTheNearlyDue(rt: Runtime, deliveries: readonly Delivery[]): Promise<void> {
+  const now = rt.clock.now();
+  const early = deliveries.map(({ envelope }) => envelope.dueAt - now).filter((ms) => ms > 0 && ms < EARLY_WAIT_MS);
+  if (early.length > 0) await rt.clock.sleep(Math.max(...early));
+}
+
+class BatchRun {
+  readonly #rt: Runtime;
+  readonly #endsAt: number;
+  readonly #deliveries: ReadonlyMap<string, Delivery>;
+  readonly #settle: Settle;
+  readonly #finisher: Finisher;
+  readonly #running = new Set<Attempt>();
+
+  constructor(rt: Runtime, endsAt: number, deliveries: ReadonlyMap<string, Delivery>, settle: Settle) {
+    this.#rt = rt;
+    this.#endsAt = endsAt;
+    this.#deliveries = deliveries;
+    this.#settle = settle;
+    this.#finisher = new Finisher(rt, endsAt);
+  }
+
+  async run(won: readonly Won[]): Promise<void> {
+    const attempts = won.flatMap((each) => this.#prepare(each));
+    if (attempts.length === 0) return;
+    attempts.sort((a, b) => b.envelope.priority - a.envelope.priority);
+    for (const attempt of attempts) this.#running.add(attempt);
+    const over = new AbortController();
+    const leases = keepLeases(this.#rt, this.#running, over.signal);
+    // A job whose attempt has vanished before may do so again: it runs when nobody else can be hurt.
+    const healthy = attempts.filter(({ won: { lost } }) => lost === 0);
+    const suspicious = attempts.filter(({ won: { lost } }) => lost > 0);
+    for (const _ of healthy) this.#finisher.expect();
+    await Promise.all(healthy.map((attempt) => this.#runOne(attempt)));
+    for (const attempt of suspicious) {
+      this.#finisher.expect();
+      await this.#runOne(attempt);
+    }
+    over.abort();
+    await leases;
+  }
+
+  #prepare(won: Won): readonly Attempt[] {
+    const delivery = this.#deliveries.get(won.id);
+    const task = delivery === undefined ? undefined : this.#rt.registry.find(delivery.envelope.task);
+    if (delivery === undefined) return [];
+    return [prepareAttempt(this.#rt, task ?? unknownTask(delivery.envelope), delivery.envelope, won)];
+  }
+
+  async #runOne(attempt: Attempt): Promise<void> {
+    const { won } = attempt;
+    try {
+      const outcome = await this.#outcomeOf(attempt);
+      const finish =
+        outcome === 'no time left'
+          ? putBackOf(attempt, 'its batch had no time left for it', this.#moment(attempt))
+          : finishOf(attempt, outcome, this.#moment(attempt));
+      const written = await this.#finisher.write(finish);
+      this.#settle(won.id, settlementOf(written, finish.dueAt, finish.sentAt !== null, this.#rt.clock.now()));
+      logInfo('job.ended', { job: won.id, task: attempt.task.name, state: written, attempt: won.attempt });
+      if (outcome !== 'no time left') await callHooks(attempt, outcome, written);
+    } catch (error) {
+      // The database stayed silent: the lease runs out, and the sweep counts the attempt as lost.
+      logError('job.unwritten', error, { job: won.id, task: attempt.task.name });
+      this.#settle(won.id, retryIn(60));
+    } finally {
+      this.#running.delete(attempt);
+    }
+  }
+
+  async #outcomeOf(attempt: Attempt): Promise<Outcome | 'no time left'> {
+    if (this.#rt.clock.now() + limitsOf(attempt).hardMs > this.#endsAt) return 'no time left';
+    return runAttempt(this.#rt, attempt);
+  }
+
+  #moment({ envelope }: Attempt): Moment {
+    const now = this.#rt.clock.now();
+    const exhausted = (this.#deliveries.get(envelope.id)?.deliveries ?? 1) >= LAST_DELIVERY;
+    return {
+      now,
+      fraction: this.#rt.random.fraction(),
+      mayDelay: () => !exhausted && this.#rt.isolate.delays.take(envelope.queue, now),
+    };
+  }
+}
+
+// What is final or stale needs no message, and what is owed one gets a fresh one; the rest keeps the one it came with.
+function settlementOf(written: Written, dueAt: number | null, carried: boolean, now: number): Settlement {
+  if ((written !== 'RETRY' && written !== 'PENDING') || !carried) return ACK;
+  return retryIn(delaySecondsUntil(dueAt ?? now, now));
+}
+
+// Stands in for a task that no deployment has known for a day, so that its job ends like any other.
+const UNKNOWN_TASK = defineTask({
+  name: 'unknown',
+  queue: 'default',
+  input: z.unknown(),
+  run: (_input, job) => {
+    throw new Discard(`No deployment knew the task ${job.task} for a day.`, 'unknown_task');
+  },
+});
+
+function unknownTask(envelope: Envelope): Task {
+  return { ...UNKNOWN_TASK, name: envelope.task };
+}
+
+async function callHooks({ task, job }: Attempt, outcome: Outcome, written: Written): Promise<void> {
+  try {
+    if (outcome.kind === 'success' && written === 'SUCCESS') await task.onSuccess?.(outcome.value, job);
+    else if (outcome.kind === 'failure' && written === 'RETRY') await task.onRetry?.(outcome.error, job);
+    else if (outcome.kind === 'failure' && written === 'FAILURE') await task.onFailure?.(outcome.error, job);
+  } catch (error) {
+    logError('hook.failed', error, { job: job.id, task: task.name, state: written satisfies State | 'stale' });
+  }
+}

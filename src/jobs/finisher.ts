@@ -1,0 +1,94 @@
+// Writes how attempts ended: as they come, many in one statement, each fenced by its claim.
+
+import { byteLength } from '../core/json.ts';
+import { FINISH_LINGER_MS, MAX_BOUND_BYTES } from '../core/limits.ts';
+import type { Statement } from '../core/ports.ts';
+import type { State } from '../core/states.ts';
+import { finishJobs, readFinished, readUnwon, selectUnwon, type Finish } from '../store/claims.ts';
+import { recordFailures } from '../store/dead-letters.ts';
+import { persist, query } from './database.ts';
+import type { Runtime } from './runtime.ts';
+
+/** The state a job is in after its finish was written; `stale` where the claim no longer held and nothing was. */
+export type Written = State | 'stale';
+
+interface Pending {
+  readonly finish: Finish;
+  readonly bytes: number;
+  readonly settle: (written: Written) => void;
+  readonly fail: (error: unknown) => void;
+}
+
+export class Finisher {
+  readonly #rt: Runtime;
+  readonly #giveUpAt: number;
+  #pending: Pending[] = [];
+  #running = 0;
+  #flushing = false;
+
+  /** Repeats through outages until `giveUpAt` (epoch ms). */
+  constructor(rt: Runtime, giveUpAt: number) {
+    this.#rt = rt;
+    this.#giveUpAt = giveUpAt;
+  }
+
+  /** Says that one more attempt is under way; while the last one ends there is nothing to wait for. */
+  expect(): void {
+    this.#running += 1;
+  }
+
+  /** Resolves once the outcome is committed. Rejects only where the database was silent to the end. */
+  async write(finish: Finish): Promise<Written> {
+    const { promise, resolve, reject } = Promise.withResolvers<Written>();
+    this.#running -= 1;
+    this.#pending.push({ finish, bytes: 2 * byteLength(JSON.stringify(finish)), settle: resolve, fail: reject });
+    if (!this.#flushing) void this.#flush();
+    return promise;
+  }
+
+  async #flush(): Promise<void> {
+    this.#flushing = true;
+    while (this.#pending.length > 0) {
+      if (this.#running > 0) await this.#rt.clock.sleep(FINISH_LINGER_MS);
+      const group = this.#take();
+      try {
+        const written = await this.#commit(group.map(({ finish }) => finish));
+        for (const { finish, settle } of group) settle(written.get(finish.id) ?? 'stale');
+      } catch (error) {
+        for (const { fail } of group) fail(error);
+      }
+    }
+    this.#flushing = false;
+  }
+
+  #take(): readonly Pending[] {
+    let bytes = 0;
+    const fits = this.#pending.findIndex((each, at) => (bytes += each.bytes) > MAX_BOUND_BYTES && at > 0);
+    return this.#pending.splice(0, fits === -1 ? this.#pending.length : fits);
+  }
+
+  async #commit(finishes: readonly Finish[]): Promise<ReadonlyMap<string, Written>> {
+    const statements: Statement[] = [finishJobs(finishes)];
+    const failures = finishes.filter(({ state }) => state === 'FAILURE');
+    if (failures.length > 0) {
+      statements.push(recordFailures(failures.map(({ id, claim, deadLetterId }) => ({ id, claim, deadLetterId }))));
+    }
+    const [answer] = await persist(this.#rt, statements, this.#giveUpAt);
+    const written = new Map<string, Written>(
+      (answer?.rows ?? []).map(readFinished).map(({ id, state }) => [id, state]),
+    );
+    const missed = finishes.filter(({ id }) => !written.has(id));
+    if (missed.length > 0) for (const [id, state] of await this.#readBack(missed)) written.set(id, state);
+    return written;
+  }
+
+  // A finish that hit no row may be our own, committed by a try whose answer was lost: then the row still has our claim.
+  async #readBack(missed: readonly Finish[]): Promise<readonly (readonly [string, Written])[]> {
+    const claims = new Map(missed.map(({ id, claim }) => [id, claim]));
+    const rows = await query(this.#rt, selectUnwon([...claims.keys()]));
+    return rows.map(readUnwon).map(({ id, claim, state }) => {
+      const ours = claims.get(id) === claim && state !== 'STARTED';
+      return [id, ours ? state : 'stale'] as const;
+    });
+  }
+}

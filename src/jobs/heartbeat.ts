@@ -1,0 +1,44 @@
+// Keeps the leases of one invocation: one statement for all of its running jobs, which also learns of revocations.
+
+import { HEARTBEAT_MS } from '../core/limits.ts';
+import { heartbeat, readBeat } from '../store/claims.ts';
+import type { Attempt } from './attempt.ts';
+import { query } from './database.ts';
+import { logError, logInfo } from './log.ts';
+import { LeaseLost, Terminated } from './outcome.ts';
+import type { Runtime } from './runtime.ts';
+
+/** Beats every 20 s until the signal fires. `running` is read anew each time. Never rejects. */
+export async function keepLeases(rt: Runtime, running: ReadonlySet<Attempt>, over: AbortSignal): Promise<void> {
+  for (;;) {
+    await rt.clock.sleep(HEARTBEAT_MS, over);
+    if (over.aborted) return;
+    if (running.size > 0) await beat(rt, [...running]);
+  }
+}
+
+async function beat(rt: Runtime, attempts: readonly Attempt[]): Promise<void> {
+  try {
+    const beats = attempts.map(({ won, startedAt, progress, progressNote }) => ({
+      id: won.id,
+      claim: won.claim,
+      startedAt,
+      progress,
+      progressNote,
+    }));
+    const rows = await query(rt, heartbeat(beats, rt.clock.now()));
+    const held = new Map(rows.map(readBeat).map(({ id, revoke_requested }) => [id, revoke_requested]));
+    for (const attempt of attempts) tell(attempt, held.get(attempt.won.id));
+  } catch (error) {
+    // Four more beats fit into the lease.
+    logError('heartbeat.failed', error, { jobs: attempts.length });
+  }
+}
+
+function tell(attempt: Attempt, revokeRequested: number | undefined): void {
+  // A job that has ended meanwhile hits no row either; its signal reaches nobody any more.
+  if (revokeRequested === undefined) {
+    logInfo('lease.lost', { job: attempt.won.id, claim: attempt.won.claim });
+    attempt.abort(new LeaseLost('Another attempt has taken this job.'));
+  } else if (revokeRequested === 2) attempt.abort(new Terminated('The job was revoked with terminate.'));
+}

@@ -1,0 +1,53 @@
+// How a task ends its attempt other than by returning a value or throwing any error.
+
+/** Thrown by a task: fail now, no retry. `code` is what its error shows. */
+export class Discard extends Error {
+  override readonly name = 'Discard';
+  readonly code: string;
+
+  constructor(reason: string, code = 'discarded') {
+    super(reason);
+    this.code = code;
+  }
+}
+
+/**
+ * Thrown by a task: a failed attempt that is retried after `afterSeconds`, whatever the policy says, as long as
+ * retries are left. What a provider's `Retry-After` becomes.
+ */
+export class Retry extends Error {
+  override readonly name = 'Retry';
+  readonly afterSeconds: number;
+
+  constructor(message: string, options: { readonly afterSeconds: number } & ErrorOptions) {
+    super(message, options);
+    this.afterSeconds = options.afterSeconds;
+  }
+}
+
+/** The reason of a job's signal at its soft limit; Celery's SoftTimeLimitExceeded. */
+export class SoftTimeLimitExceeded extends Error {
+  override readonly name = 'SoftTimeLimitExceeded';
+}
+
+/** The reason of a job's signal when it was revoked with `terminate`. */
+export class Terminated extends Error {
+  override readonly name = 'Terminated';
+}
+
+/** The reason of a job's signal when another attempt has taken the job: nothing it does counts any more. */
+export class LeaseLost extends Error {
+  override readonly name = 'LeaseLost';
+}
+
+/** Returned by a task (`return job.defer(…)`): later, without using up an attempt. */
+export class Deferral {
+  /** Epoch ms. */
+  readonly until: number;
+  readonly reason: string;
+
+  constructor(until: number, reason: string) {
+    this.until = until;
+    this.reason = reason;
+  }
+}

@@ -1,0 +1,97 @@
+// What the engine runs on: the four ports, the tasks, and the little that an isolate remembers.
+
+import type { Env } from '../env.ts';
+import type { Clock, Database, Queues, Randomness } from '../core/ports.ts';
+import { REPLAY_GUARD_SHARDS } from '../core/limits.ts';
+import { shardOfText } from '../core/digest.ts';
+import type { ReplayGuard, TokenAnswer, TokenClaim } from '../durable/replay-guard.ts';
+import { platformQueues } from '../queues.ts';
+import { d1Database, type StatementCounts } from '../store/d1.ts';
+import { DelayBudget } from './delay-budget.ts';
+import { Group } from './group.ts';
+import type { Registry } from './registry.ts';
+
+/** What outlives a request within one isolate. */
+export interface Isolate {
+  readonly group: Group;
+  readonly delays: DelayBudget;
+  readonly counts: StatementCounts;
+  /** When a batch last looked after owed rows on its way out. */
+  idleRepairAt: number;
+}
+
+/** The replay guard of one scope (a provider, a key owner). Rejects where it cannot answer. */
+export interface Replay {
+  claim(scope: string, claim: TokenClaim): Promise<TokenAnswer>;
+}
+
+export interface Runtime {
+  readonly db: Database;
+  readonly queues: Queues;
+  readonly clock: Clock;
+  readonly random: Randomness;
+  readonly replay: Replay;
+  readonly registry: Registry;
+  readonly isolate: Isolate;
+  /** Handed on to tasks; the engine itself reads nothing from it. */
+  readonly env: Env;
+  /** Keeps what must end alive after the answer was given. */
+  waitUntil(promise: Promise<unknown>): void;
+}
+
+export function createIsolate(): Isolate {
+  return { group: new Group(), delays: new DelayBudget(), counts: new Map(), idleRepairAt: 0 };
+}
+
+/** The runtime of one invocation on real bindings. */
+export function createRuntime(
+  env: Env,
+  context: Pick<ExecutionContext, 'waitUntil'>,
+  registry: Registry,
+  isolate: Isolate,
+): Runtime {
+  return {
+    db: d1Database(env.DB, isolate.counts),
+    queues: platformQueues(env),
+    clock: systemClock,
+    random: systemRandomness,
+    replay: {
+      claim: async (scope, claim) => guardOf(env.REPLAY_GUARD, scope, claim.token).claim(claim),
+    },
+    registry,
+    isolate,
+    env,
+    waitUntil: (promise) => {
+      context.waitUntil(promise);
+    },
+  };
+}
+
+function guardOf(
+  guards: DurableObjectNamespace<ReplayGuard>,
+  scope: string,
+  token: string,
+): DurableObjectStub<ReplayGuard> {
+  return guards.getByName(`${scope}:${String(shardOfText(token, REPLAY_GUARD_SHARDS))}`);
+}
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  sleep: (milliseconds, signal) =>
+    new Promise((resolve) => {
+      if (signal?.aborted === true) {
+        resolve();
+        return;
+      }
+      const timer = setTimeout(resolve, milliseconds);
+      signal?.addEventListener('abort', () => {
+        clearTimeout(timer);
+        resolve();
+      });
+    }),
+};
+
+export const systemRandomness: Randomness = {
+  bytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
+  fraction: () => Math.random(),
+};

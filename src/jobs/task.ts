@@ -1,0 +1,96 @@
+// Defining a task: a name, a schema, a policy and a function.
+
+import type { z } from 'zod';
+import type { Env } from '../env.ts';
+import type { Clock, Database } from '../core/ports.ts';
+import {
+  DEFAULT_HARD_SECONDS,
+  DEFAULT_MAX_RETRIES,
+  DEFAULT_RESULT_TTL_SECONDS,
+  DEFAULT_SOFT_SECONDS,
+  MAX_TIME_LIMIT_SECONDS,
+} from '../core/limits.ts';
+import { exponential, type RetryPolicy } from '../core/retry.ts';
+import type { QueueName } from '../queues.ts';
+import type { Deferral } from './outcome.ts';
+
+/** What a task is given of the job it runs for. */
+export interface Job {
+  readonly id: string;
+  readonly task: string;
+  readonly queue: string;
+  /** 1 for the first; a deferred or lost attempt is not counted. */
+  readonly attempt: number;
+  readonly maxRetries: number;
+  readonly source: string;
+  readonly tags: readonly string[];
+  readonly createdAt: number;
+  /** Fires at the soft limit (SoftTimeLimitExceeded), on terminate (Terminated) and when the lease is lost. */
+  readonly signal: AbortSignal;
+  /** 0–100 and a few words; people see it within a heartbeat (20 s). */
+  progress(percent: number, note?: string): void;
+  /** `return job.defer(…)`: put it back for later. `until` is epoch ms. */
+  defer(
+    later: { readonly seconds: number; readonly reason: string } | { readonly until: number; readonly reason: string },
+  ): Deferral;
+  readonly clock: Clock;
+  readonly db: Database;
+  readonly env: Env;
+}
+
+export interface Task<Schema extends z.ZodType = z.ZodType, Output = unknown> {
+  readonly name: string;
+  readonly aliases: readonly string[];
+  readonly queue: QueueName;
+  /** How positional `args` map to the input; a last name `...rest` takes all that are left. */
+  readonly params: readonly string[];
+  readonly input: Schema;
+  readonly retry: { readonly max: number; readonly delays: RetryPolicy };
+  readonly timeLimit: { readonly softSeconds: number; readonly hardSeconds: number };
+  /** Why a task with a hard limit over 60 s may stand in the queue of short work. */
+  readonly longOnDefault: string | undefined;
+  readonly resultTtlSeconds: number;
+  run(input: z.output<Schema>, job: Job): Promise<Output | Deferral> | Output | Deferral;
+  /** Once, after the outcome is committed. What they throw is logged and changes nothing. */
+  onSuccess?(result: Output, job: Job): Promise<void> | void;
+  onRetry?(error: unknown, job: Job): Promise<void> | void;
+  onFailure?(error: unknown, job: Job): Promise<void> | void;
+}
+
+/** What may be left out of a {@link Task} when it is defined, and what it is then: see {@link defineTask}. */
+export type TaskDefinition<Schema extends z.ZodType, Output> = Pick<
+  Task<Schema, Output>,
+  'name' | 'queue' | 'input' | 'run'
+> &
+  Partial<Omit<Task<Schema, Output>, 'retry' | 'timeLimit'>> & {
+    readonly retry?: Partial<Task['retry']>;
+    readonly timeLimit?: Partial<Task['timeLimit']>;
+  };
+
+const TASK_NAME = /^[a-z][a-z0-9_.]{0,99}$/;
+
+/**
+ * Defaults: 3 retries, exponential from 60 s to 600 s with equal jitter; soft limit 50 s, hard 60 s; results kept 1 h.
+ * Throws where the definition itself is wrong, so that a wrong one never deploys.
+ */
+export function defineTask<Schema extends z.ZodType, Output>(
+  definition: TaskDefinition<Schema, Output>,
+): Task<Schema, Output> {
+  const { name, retry, timeLimit } = definition;
+  const hardSeconds = timeLimit?.hardSeconds ?? Math.max(DEFAULT_HARD_SECONDS, timeLimit?.softSeconds ?? 0);
+  const softSeconds = timeLimit?.softSeconds ?? Math.min(DEFAULT_SOFT_SECONDS, hardSeconds);
+  if (!TASK_NAME.test(name))
+    throw new Error(`Task name ${JSON.stringify(name)}: lower case, digits, "_" and ".", please.`);
+  if (softSeconds <= 0 || softSeconds > hardSeconds || hardSeconds > MAX_TIME_LIMIT_SECONDS) {
+    throw new Error(`Task ${name}: time limits must be 0 < soft ≤ hard ≤ ${String(MAX_TIME_LIMIT_SECONDS)} s.`);
+  }
+  return {
+    ...definition,
+    aliases: definition.aliases ?? [],
+    params: definition.params ?? [],
+    retry: { max: retry?.max ?? DEFAULT_MAX_RETRIES, delays: retry?.delays ?? exponential },
+    timeLimit: { softSeconds, hardSeconds },
+    longOnDefault: definition.longOnDefault,
+    resultTtlSeconds: definition.resultTtlSeconds ?? DEFAULT_RESULT_TTL_SECONDS,
+  };
+}

@@ -1,0 +1,48 @@
+// HTTP in: which route is where, who may pass, and what becomes of an error nobody expected.
+
+import { Hono } from 'hono';
+import { routePath } from 'hono/route';
+import { debugTasksOn, type Env } from '../env.ts';
+import { logError } from '../jobs/log.ts';
+import type { Runtime } from '../jobs/runtime.ts';
+import { authenticated, type Principal } from './auth.ts';
+import { deadLetterRoutes } from './dead-letters.ts';
+import { debugRoutes } from './debug.ts';
+import { health } from './health.ts';
+import { jobRoutes } from './jobs.ts';
+import { problem } from './problems.ts';
+import { listTasks } from './tasks.ts';
+import { receiveWebhook } from './webhooks.ts';
+
+export interface App {
+  Bindings: Env;
+  Variables: { rt: Runtime; principal: Principal };
+}
+
+export function createApp(runtimeOf: (env: Env, context: ExecutionContext) => Runtime): Hono<App> {
+  const app = new Hono<App>();
+  app.use(async (c, next) => {
+    // Hono types its own context; on Workers it is the platform's.
+    c.set('rt', runtimeOf(c.env, c.executionCtx as ExecutionContext));
+    return next();
+  });
+  app.get('/health/live', (c) => c.json({ status: 'ok' }));
+  app.post('/webhooks/:provider', receiveWebhook);
+
+  const closed = new Hono<App>();
+  closed.use(authenticated);
+  closed.get('/health', health);
+  closed.route('/api/v1/jobs', jobRoutes);
+  closed.get('/api/v1/tasks', listTasks);
+  closed.route('/api/v1/dead-letters', deadLetterRoutes);
+  closed.use('/api/v1/debug/*', async (c, next) => (debugTasksOn(c.env) ? next() : c.notFound()));
+  closed.route('/api/v1/debug', debugRoutes);
+  app.route('/', closed);
+
+  app.notFound((c) => problem({ kind: 'not_found', what: `route ${c.req.method} ${c.req.path}` }));
+  app.onError((error, c) => {
+    logError('request.failed', error, { method: c.req.method, route: routePath(c) });
+    return problem({ kind: 'internal' });
+  });
+  return app;
+}

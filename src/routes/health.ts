@@ -1,0 +1,49 @@
+// GET /health: each binding is really asked, and has two seconds to answer.
+
+import type { Context } from 'hono';
+import { within } from '../core/deadline.ts';
+import { PROBE_DEADLINE_MS } from '../core/limits.ts';
+import { QUEUE_NAMES } from '../queues.ts';
+import type { App } from './app.ts';
+
+interface Check {
+  readonly status: 'healthy' | 'unhealthy';
+  readonly ms: number;
+  readonly detail?: string;
+}
+
+export async function health(c: Context<App>): Promise<Response> {
+  const { db, queues, replay, clock } = c.get('rt');
+  const probes: Record<string, () => Promise<unknown>> = {
+    database: () => db.run({ name: 'probe', sql: 'SELECT count(*) FROM marks', params: [] }),
+    queues: () => Promise.all(QUEUE_NAMES.map((queue) => queues.backlog(queue))),
+    results: () => c.env.RESULTS.get('health-probe'),
+    objects: () => c.env.OBJECTS.head('health-probe'),
+    replay_guard: () =>
+      replay.claim('health', { token: 'probe', jobId: 'probe', digest: '', ttlMs: 60_000, now: clock.now() }),
+  };
+  const checks = Object.fromEntries(
+    await Promise.all(
+      Object.entries(probes).map(async ([name, probe]) => [name, await check(c, name, probe)] as const),
+    ),
+  );
+  const healthy = Object.values(checks).every(({ status }) => status === 'healthy');
+  return c.json({ status: healthy ? 'healthy' : 'unhealthy', checks }, healthy ? 200 : 503);
+}
+
+async function check(c: Context<App>, name: string, probe: () => Promise<unknown>): Promise<Check> {
+  const { clock } = c.get('rt');
+  const from = clock.now();
+  try {
+    const answer = await within(clock, PROBE_DEADLINE_MS, probe());
+    const ms = clock.now() - from;
+    if (answer.inTime) return { status: 'healthy', ms };
+    return { status: 'unhealthy', ms, detail: `${name} did not answer within ${String(PROBE_DEADLINE_MS)} ms` };
+  } catch (error) {
+    return {
+      status: 'unhealthy',
+      ms: clock.now() - from,
+      detail: error instanceof Error ? error.message : String(error),
+    };
+  }
+}

@@ -1,0 +1,96 @@
+// A job as people see it.
+
+import type { AttemptRecord, JobRow } from '../store/rows.ts';
+import { formatInstant } from '../core/instant.ts';
+import { isFinal, shownState, STATUS, type State } from '../core/states.ts';
+
+export const JOBS_PATH = '/api/v1/jobs';
+
+export function statusUrl(id: string): string {
+  return `${JOBS_PATH}/${id}`;
+}
+
+/** What every answer about a job begins with. */
+export function jobHead(job: { id: string; task: string; queue: string; state: State }): Record<string, string> {
+  const { id, task, queue, state } = job;
+  return { id, task_id: id, task, queue, state, status: STATUS[state], status_url: statusUrl(id) };
+}
+
+/** The whole job. Without `payload` its input and result are left out. */
+export function jobJson(job: JobRow, now: number, payload: boolean): Record<string, unknown> {
+  const state = shownState(job.state, job.due_at, now);
+  const expiresAt = job.state === 'SUCCESS' ? (job.finished_at ?? now) + job.options.resultTtlSeconds * 1_000 : null;
+  const expired = expiresAt !== null && expiresAt <= now;
+  return {
+    ...jobHead({ ...job, state }),
+    ready: isFinal(state),
+    successful: state === 'SUCCESS',
+    progress: job.progress,
+    progress_note: job.progress_note,
+    ...(payload ? { input: job.input, result: expired ? null : job.result } : {}),
+    result_expired: expired,
+    result_expires_at: instantOrNull(expiresAt),
+    error: job.error,
+    attempt: job.attempt,
+    max_retries: job.options.maxRetries,
+    priority: job.priority,
+    created_at: formatInstant(job.created_at),
+    due_at: formatInstant(job.due_at),
+    started_at: instantOrNull(job.started_at),
+    finished_at: instantOrNull(job.finished_at),
+    next_attempt_at: state === 'RETRY' ? formatInstant(job.due_at) : null,
+    waiting_for: waitingFor(job, state, now),
+    source: job.source,
+    tags: job.tags,
+    parent_id: job.parent_id,
+    flow_id: null,
+    retry_of: job.retry_of,
+    attempts: attemptsOf(job, state),
+  };
+}
+
+function waitingFor(job: JobRow, state: State, now: number): string | null {
+  if (isFinal(state) || state === 'STARTED') return null;
+  if (job.waiting_for !== null) return job.waiting_for;
+  if (job.due_at > now) {
+    return `${state === 'RETRY' ? 'its next attempt is due' : 'due'} at ${formatInstant(job.due_at)}`;
+  }
+  return job.sent_at === null ? 'the next tick, which sends its message' : `a consumer of the queue ${job.queue}`;
+}
+
+const LAST_OUTCOME = { SUCCESS: 'success', FAILURE: 'failure', REVOKED: 'revoked' } as const;
+
+// The column keeps the attempts that were not the last; the last one is what the row itself says.
+function attemptsOf(job: JobRow, state: State): readonly Record<string, unknown>[] {
+  const shown = job.attempts.map((each) => ({
+    ...each,
+    started_at: instantOrNull(each.started_at),
+    finished_at: instantOrNull(each.finished_at),
+  }));
+  const last = lastOutcome(state);
+  if (job.attempt === 0 || job.started_at === null || last === undefined) return shown;
+  const { attempt, started_at, finished_at, error } = job;
+  return [
+    ...shown,
+    { attempt, started_at: instantOrNull(started_at), finished_at: instantOrNull(finished_at), outcome: last, error },
+  ];
+}
+
+function lastOutcome(state: State): AttemptRecord['outcome'] | 'running' | undefined {
+  switch (state) {
+    case 'SUCCESS':
+    case 'FAILURE':
+    case 'REVOKED':
+      return LAST_OUTCOME[state];
+    case 'STARTED':
+      return 'running';
+    case 'PENDING':
+    case 'SCHEDULED':
+    case 'RETRY':
+      return undefined;
+  }
+}
+
+function instantOrNull(at: number | null): string | null {
+  return at === null ? null : formatInstant(at);
+}

@@ -1,0 +1,181 @@
+// /api/v1/jobs: enqueue, look, wait, revoke, run again.
+
+import { Hono, type Context } from 'hono';
+import { z } from 'zod';
+import { isId } from '../core/ids.ts';
+import type { Json } from '../core/json.ts';
+import {
+  MAX_BATCH_BODY_BYTES,
+  MAX_BATCH_JOBS,
+  MAX_BODY_BYTES,
+  MAX_IDEMPOTENCY_KEY_CHARS,
+  MAX_WAIT_SECONDS,
+} from '../core/limits.ts';
+import { isFinal, STATES } from '../core/states.ts';
+import { submit, type Enqueued } from '../jobs/enqueue.ts';
+import { findJob, listJobs, revoke, runAgain, waitForJob } from '../jobs/inspect.ts';
+import { faultsOf, readCall, type Checked, type Request as JobRequest } from '../jobs/request.ts';
+import type { App } from './app.ts';
+import { may, needs } from './auth.ts';
+import { readJson } from './body.ts';
+import { jobHead, jobJson, statusUrl } from './job-json.ts';
+import { FATE_UNKNOWN, problem, problemOf, type Failure } from './problems.ts';
+import { instant, page, queue, readQuery } from './query.ts';
+
+const NO_JOB: Failure = { kind: 'not_found', what: 'job with this id', retryAfterSeconds: 1 };
+const KEY_CONFLICT: Failure = {
+  kind: 'invalid',
+  errors: [{ path: 'options.idempotency_key', message: 'names another call: its task, input or options differ' }],
+};
+
+export const jobRoutes = new Hono<App>();
+
+jobRoutes.post('/', needs('jobs:write'), async (c) => {
+  const body = await readJson(c.req.raw, MAX_BODY_BYTES);
+  if (!body.ok) return problem(body.failure);
+  const request = withHeaderKey(readCall(c.get('rt').registry, body.value), c.req.header('idempotency-key'));
+  if (!request.ok) return problem(failureOf(request));
+  const enqueued = await submit(c.get('rt'), request.value, callerOf(c));
+  return answerEnqueued(enqueued);
+});
+
+jobRoutes.post('/batch', needs('jobs:write'), async (c) => {
+  const body = await readJson(c.req.raw, MAX_BATCH_BODY_BYTES);
+  if (!body.ok) return problem(body.failure);
+  const parsed = z.strictObject({ jobs: z.array(z.custom<Json>()).min(1).max(MAX_BATCH_JOBS) }).safeParse(body.value);
+  if (!parsed.success) return problem({ kind: 'invalid', errors: faultsOf(parsed.error) });
+  if (c.req.header('idempotency-key') !== undefined) {
+    const message = 'a batch takes its keys per job, as options.idempotency_key';
+    return problem({ kind: 'invalid', errors: [{ path: 'Idempotency-Key', message }] });
+  }
+  const jobs = await Promise.all(
+    parsed.data.jobs.map(async (job) => {
+      const request = readCall(c.get('rt').registry, job);
+      if (!request.ok) return { error: problemOf(failureOf(request)) };
+      return batchItem(await submit(c.get('rt'), request.value, callerOf(c)));
+    }),
+  );
+  return c.json({ jobs }, 202);
+});
+
+const filters = {
+  ...page,
+  state: z.enum(STATES).optional(),
+  task: z.string().optional(),
+  queue: queue.optional(),
+  tag: z.string().optional(),
+  since: instant.optional(),
+  until: instant.optional(),
+  q: z.string().min(1).max(200).optional(),
+};
+
+jobRoutes.get('/', needs('jobs:read'), async (c) => {
+  const query = readQuery(c, filters);
+  if (!query.ok) return problem(query.failure);
+  const { limit, cursor, task, ...filter } = query.value;
+  const name = task === undefined ? undefined : (c.get('rt').registry.find(task)?.name ?? task);
+  const { items, next } = await listJobs(c.get('rt'), { ...filter, task: name, before: cursor }, limit);
+  const now = c.get('rt').clock.now();
+  return c.json({ items: items.map((job) => jobJson(job, now, showsPayload(c))), next_cursor: next });
+});
+
+jobRoutes.get('/:id', needs('jobs:read'), async (c) => {
+  const query = readQuery(c, { wait: z.coerce.number().min(0).default(0) });
+  if (!query.ok) return problem(query.failure);
+  const wait = Math.min(MAX_WAIT_SECONDS, query.value.wait) * 1_000;
+  const jobId = c.req.param('id');
+  const job = isId(jobId) ? await waitForJob(c.get('rt'), jobId, wait) : undefined;
+  return job === undefined ? problem(NO_JOB) : c.json(jobJson(job, c.get('rt').clock.now(), showsPayload(c)));
+});
+
+jobRoutes.post('/:id/revoke', needs('jobs:write'), async (c) => {
+  const empty = c.req.raw.body === null || c.req.header('content-length') === '0';
+  const body = empty ? { ok: true as const, value: {} } : await readJson(c.req.raw, MAX_BODY_BYTES);
+  if (!body.ok) return problem(body.failure);
+  const parsed = z.strictObject({ terminate: z.boolean().default(false) }).safeParse(body.value);
+  if (!parsed.success) return problem({ kind: 'invalid', errors: faultsOf(parsed.error) });
+  return revokeJob(c, c.req.param('id'), parsed.data.terminate);
+});
+
+jobRoutes.delete('/:id', needs('jobs:write'), async (c) => {
+  const query = readQuery(c, { terminate: z.enum(['true', 'false']).default('false') });
+  if (!query.ok) return problem(query.failure);
+  return revokeJob(c, c.req.param('id'), query.value.terminate === 'true');
+});
+
+jobRoutes.post('/:id/retry', needs('jobs:write'), async (c) => {
+  const rt = c.get('rt');
+  const jobId = c.req.param('id');
+  const job = isId(jobId) ? await findJob(rt, jobId) : undefined;
+  if (job === undefined) return problem(NO_JOB);
+  if (!isFinal(job.state))
+    return problem({ kind: 'wrong_state', detail: `The job is ${job.state}; it has not ended.` });
+  const enqueued = await runAgain(rt, job);
+  return 'faults' in enqueued ? problem(failureOf(enqueued)) : answerEnqueued(enqueued);
+});
+
+async function revokeJob(c: Context<App>, jobId: string, terminate: boolean): Promise<Response> {
+  const revoked = isId(jobId) ? await revoke(c.get('rt'), jobId, terminate) : undefined;
+  if (revoked === undefined) return problem(NO_JOB);
+  const { previous, state, terminating } = revoked;
+  if (isFinal(previous) && previous !== 'REVOKED') {
+    return problem({ kind: 'wrong_state', detail: `The job has ended already: ${previous}.` });
+  }
+  return c.json({ id: jobId, state, previous_state: previous, terminating });
+}
+
+/** 202 with the job, 200 for a replay, and the reason otherwise. */
+export function answerEnqueued(enqueued: Enqueued): Response {
+  switch (enqueued.kind) {
+    case 'conflict':
+      return problem(KEY_CONFLICT);
+    case 'unknown':
+      return problem(FATE_UNKNOWN);
+    case 'accepted': {
+      const headers = new Headers({ location: statusUrl(enqueued.id) });
+      if (enqueued.replayed) headers.set('idempotent-replayed', 'true');
+      return Response.json(jobHead(enqueued), { status: enqueued.replayed ? 200 : 202, headers });
+    }
+  }
+}
+
+function batchItem(enqueued: Enqueued): Record<string, unknown> {
+  switch (enqueued.kind) {
+    case 'conflict':
+      return { error: problemOf(KEY_CONFLICT) };
+    case 'unknown':
+      return { error: problemOf(FATE_UNKNOWN) };
+    case 'accepted':
+      return { ...jobHead(enqueued), ...(enqueued.replayed ? { replayed: true } : {}) };
+  }
+}
+
+function withHeaderKey(request: Checked<JobRequest>, header: string | undefined): Checked<JobRequest> {
+  if (!request.ok || header === undefined) return request;
+  const fault = (message: string): Checked<JobRequest> => ({
+    ok: false,
+    kind: 'invalid',
+    faults: [{ path: 'Idempotency-Key', message }],
+  });
+  if (header === '' || header.length > MAX_IDEMPOTENCY_KEY_CHARS) {
+    return fault(`must have 1 to ${String(MAX_IDEMPOTENCY_KEY_CHARS)} characters`);
+  }
+  const { options } = request.value;
+  if (options.idempotency_key !== undefined && options.idempotency_key !== header) {
+    return fault('differs from options.idempotency_key');
+  }
+  return { ok: true, value: { ...request.value, options: { ...options, idempotency_key: header } } };
+}
+
+function failureOf({ kind, faults }: Checked<JobRequest> & { ok: false }): Failure {
+  const detail = faults.map(({ path, message }) => `${path} ${message}`).join('; ');
+  return kind === 'too_large' ? { kind, detail, errors: faults } : { kind, errors: faults };
+}
+
+function callerOf(c: Context<App>): { owner: string; source: string } {
+  return { owner: c.get('principal').owner, source: 'api' };
+}
+
+function showsPayload(c: Context<App>): boolean {
+  return may(c.get('principal'), 'payload:read');
+}

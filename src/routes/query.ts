@@ -1,0 +1,36 @@
+// Reading what a list is asked for: `?limit=`, `?cursor=` and its filters.
+
+import type { Context } from 'hono';
+import { z } from 'zod';
+import { isId } from '../core/ids.ts';
+import { parseInstant } from '../core/instant.ts';
+import { DEFAULT_PAGE, MAX_PAGE } from '../core/limits.ts';
+import { faultsOf } from '../jobs/request.ts';
+import { resolveQueue } from '../queues.ts';
+import type { Read } from './body.ts';
+
+const id = z.string().refine(isId, 'is no id');
+export const queue = z.string().transform((name, context) => {
+  const found = resolveQueue(name);
+  if (found !== undefined) return found;
+  context.addIssue({ code: 'custom', message: `there is no queue ${JSON.stringify(name)}` });
+  return z.NEVER;
+});
+export const instant = z.string().transform((text, context) => {
+  const at = parseInstant(text);
+  if (at !== undefined) return at;
+  context.addIssue({ code: 'custom', message: `${JSON.stringify(text)} is no ISO 8601 instant with a zone` });
+  return z.NEVER;
+});
+
+export const page = {
+  limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(DEFAULT_PAGE),
+  cursor: id.optional(),
+};
+
+/** The query of a request by its schema; an unknown parameter is refused, so that a misspelt filter filters nothing out. */
+export function readQuery<Shape extends z.ZodRawShape>(c: Context, shape: Shape): Read<z.infer<z.ZodObject<Shape>>> {
+  const parsed = z.strictObject(shape).safeParse(c.req.query());
+  if (parsed.success) return { ok: true, value: parsed.data };
+  return { ok: false, failure: { kind: 'invalid', errors: faultsOf(parsed.error) } };
+}

@@ -1,0 +1,25 @@
+// GET /api/v1/tasks: what is registered.
+
+import type { Context } from 'hono';
+import { z } from 'zod';
+import type { Task } from '../jobs/task.ts';
+import type { App } from './app.ts';
+
+export function listTasks(c: Context<App>): Response {
+  return c.json({ items: c.get('rt').registry.tasks.map(taskJson), next_cursor: null });
+}
+
+function taskJson(task: Task): Record<string, unknown> {
+  return {
+    name: task.name,
+    aliases: task.aliases,
+    queue: task.queue,
+    params: task.params,
+    input_schema: z.toJSONSchema(task.input, { io: 'input', unrepresentable: 'any' }),
+    max_retries: task.retry.max,
+    retry_policy: task.retry.delays,
+    soft_time_limit: task.timeLimit.softSeconds,
+    time_limit: task.timeLimit.hardSeconds,
+    result_ttl: task.resultTtlSeconds,
+  };
+}

@@ -1,0 +1,113 @@
+// POST /webhooks/:provider: size, signature, meaning, replay guard, job. Nothing is written for what is refused.
+
+import type { Context } from 'hono';
+import type { Env } from '../env.ts';
+import { formatInstant } from '../core/instant.ts';
+import { newId } from '../core/ids.ts';
+import type { Json } from '../core/json.ts';
+import { MAX_INLINE_WEBHOOK_BYTES, MAX_WEBHOOK_BODY_BYTES } from '../core/limits.ts';
+import { commit, repeat, requestOf, type Enqueued } from '../jobs/enqueue.ts';
+import { logError } from '../jobs/log.ts';
+import { toEnvelope } from '../jobs/request.ts';
+import type { Runtime } from '../jobs/runtime.ts';
+import { processWebhook } from '../tasks/webhooks/process-webhook.ts';
+import type { Provider, WebhookEvent, WebhookRequest } from '../webhooks/provider.ts';
+import { findProvider } from '../webhooks/providers.ts';
+import type { App } from './app.ts';
+import { readBytes } from './body.ts';
+import { FATE_UNKNOWN, problem } from './problems.ts';
+
+export async function receiveWebhook(c: Context<App>): Promise<Response> {
+  const name = c.req.param('provider') ?? '';
+  const provider = findProvider(name);
+  if (provider === undefined) return problem({ kind: 'not_found', what: `webhook provider ${JSON.stringify(name)}` });
+  const secrets = provider.secrets(c.env);
+  if (secrets.length === 0) return problem({ kind: 'not_configured', detail: `No secret is set for ${name}.` });
+  const body = await readBytes(c.req.raw, MAX_WEBHOOK_BODY_BYTES);
+  if (!body.ok) return problem(body.failure);
+  const request = { headers: c.req.raw.headers, body: body.value };
+  if (!(await provider.verify(request, secrets))) return problem({ kind: 'bad_signature' });
+  const reading = provider.read(request);
+  switch (reading.kind) {
+    case 'ignored':
+      return c.json({ status: 'ignored' });
+    case 'malformed':
+      return problem({ kind: 'malformed', detail: reading.detail });
+    case 'event':
+      return answer(await accept(c.get('rt'), c.env, provider, request, reading.event));
+  }
+}
+
+/** Makes a verified delivery one job, however often and however concurrently it comes. */
+async function accept(
+  rt: Runtime,
+  env: Env,
+  provider: Provider,
+  request: WebhookRequest,
+  event: WebhookEvent,
+): Promise<Enqueued> {
+  const now = rt.clock.now();
+  let claimed;
+  try {
+    claimed = await claimTokens(rt, provider.name, event, now);
+  } catch (error) {
+    logError('replay_guard.silent', error, { scope: provider.name });
+    return { kind: 'unknown' };
+  }
+  const { id, fresh, claimedAt } = claimed;
+  const rawKey = `webhooks/${provider.name}/${id}`;
+  const inline = request.body.byteLength <= MAX_INLINE_WEBHOOK_BYTES;
+  const keeping = fresh || !inline ? keepRaw(env, rawKey, request) : Promise.resolve(true);
+  // A body that rides in the job survives without its stored copy; one that does not is worthless without.
+  if (!inline && !(await keeping)) return { kind: 'unknown' };
+  const input = {
+    webhook_type: provider.name,
+    event: event.event,
+    event_id: event.eventId,
+    received_at: formatInstant(now),
+    source_ip: request.headers.get('cf-connecting-ip'),
+    bytes: request.body.byteLength,
+    raw_key: rawKey,
+    webhook_data: inline ? (event.payload as Json) : null,
+  };
+  const envelope = toEnvelope(requestOf(processWebhook, input), { id, source: `webhook:${provider.name}`, now });
+  const [enqueued] = await Promise.all([
+    fresh ? commit(rt, envelope, 'new') : repeat(rt, envelope, claimedAt),
+    keeping,
+  ]);
+  return enqueued;
+}
+
+/** Claims every token of a delivery, every time and in order; the last answer names the job. */
+async function claimTokens(
+  rt: Runtime,
+  scope: string,
+  { tokens }: WebhookEvent,
+  now: number,
+): Promise<{ id: string; fresh: boolean; claimedAt: number }> {
+  const claimed = { id: newId(now, rt.random.bytes(9)), fresh: true, claimedAt: now };
+  for (const { token, ttlMs } of tokens) {
+    const said = await rt.replay.claim(scope, { token, jobId: claimed.id, digest: '', ttlMs, now });
+    claimed.id = said.jobId;
+    claimed.claimedAt = said.claimedAt;
+    if (said.verdict !== 'fresh') claimed.fresh = false;
+  }
+  return claimed;
+}
+
+async function keepRaw(env: Env, key: string, { headers, body }: WebhookRequest): Promise<boolean> {
+  try {
+    const contentType = headers.get('content-type') ?? 'application/octet-stream';
+    await env.OBJECTS.put(key, body, { httpMetadata: { contentType } });
+    return true;
+  } catch (error) {
+    logError('webhook.raw_not_kept', error, { key, bytes: body.byteLength });
+    return false;
+  }
+}
+
+function answer(enqueued: Enqueued): Response {
+  if (enqueued.kind !== 'accepted') return problem(FATE_UNKNOWN);
+  const status = enqueued.replayed ? 'duplicate' : 'accepted';
+  return Response.json({ status, job_id: enqueued.id }, { headers: { 'x-job-id': enqueued.id } });
+}

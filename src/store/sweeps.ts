@@ -1,0 +1,141 @@
+// Statements of the tick: what is owed a message, what may have lost its own, what ran out of time, what is old.
+
+import { z } from 'zod';
+import { ENVELOPE_LIFE_MS, KEEP_FAILURE_MS, KEEP_SUCCESS_MS } from '../core/limits.ts';
+import type { Row, Statement } from '../core/ports.ts';
+import { guard, target } from '../core/states.ts';
+import { ENVELOPE_COLUMNS } from './rows.ts';
+
+/** Marks jobs owed a message and due by `horizon` as sent now, and returns their envelopes. Earliest first. */
+export function takeOwed(horizon: number, now: number, limit: number, exceptQueues: readonly string[]): Statement {
+  return {
+    name: 'owed',
+    sql: `UPDATE jobs SET sent_at = ?2 WHERE id IN (
+  SELECT id FROM jobs WHERE finished_at IS NULL AND sent_at IS NULL AND due_at <= ?1
+    AND queue NOT IN (SELECT value FROM json_each(?4)) ORDER BY due_at LIMIT ?3)
+RETURNING ${ENVELOPE_COLUMNS}`,
+    params: [horizon, now, limit, JSON.stringify(exceptQueues)],
+  };
+}
+
+// Due and sent before ?2, and not claimed.
+const SUSPECT = `finished_at IS NULL AND due_at <= ?2 AND ${guard('claim')} AND sent_at <= ?2`;
+
+/** The queues that have a suspect at all. */
+export function selectSuspectQueues(queues: readonly string[], before: number): Statement {
+  return {
+    name: 'suspects',
+    sql: `SELECT value AS queue FROM json_each(?1) WHERE EXISTS (SELECT 1 FROM jobs WHERE queue = value AND ${SUSPECT})`,
+    params: [JSON.stringify(queues), before],
+  };
+}
+
+/** Jobs of a queue that were due and sent before `before` and that nobody has claimed. Longest due first. */
+export function selectSuspects(queue: string, before: number, limit: number): Statement {
+  return {
+    name: 'suspects',
+    sql: `SELECT id, sent_at, resends FROM jobs
+WHERE queue = ?1 AND ${SUSPECT}
+ORDER BY due_at LIMIT ?3`,
+    params: [queue, before, limit],
+  };
+}
+
+const suspectRow = z.object({ id: z.string(), sent_at: z.number(), resends: z.int() }).readonly();
+export type Suspect = z.infer<typeof suspectRow>;
+
+export function readSuspect(row: Row): Suspect {
+  return suspectRow.parse(row);
+}
+
+/** Marks suspects as sent again now and returns their envelopes; leaves out those that have moved on since. */
+export function takeSuspects(suspects: readonly Suspect[], now: number): Statement {
+  return {
+    name: 'resend',
+    sql: `UPDATE jobs SET sent_at = ?2, resends = resends + 1
+WHERE id IN (SELECT value ->> 'id' FROM json_each(?1)) AND finished_at IS NULL AND ${guard('claim')}
+  AND sent_at = (SELECT value ->> 'sent_at' FROM json_each(?1) WHERE value ->> 'id' = jobs.id)
+RETURNING ${ENVELOPE_COLUMNS}`,
+    params: [JSON.stringify(suspects), now],
+  };
+}
+
+/** Running jobs whose lease has run out. Reads the open rows of these queues, never a finished one. */
+export function selectLapsed(queues: readonly string[], now: number, limit: number): Statement {
+  return {
+    name: 'lapsed',
+    sql: `SELECT id, task, claim FROM jobs
+WHERE queue IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND ${guard('lose')} AND lease_until < ?2
+LIMIT ?3`,
+    params: [JSON.stringify(queues), now, limit],
+  };
+}
+
+const lapsedRow = z.object({ id: z.string(), task: z.string(), claim: z.int() }).readonly();
+export type Lapsed = z.infer<typeof lapsedRow>;
+
+export function readLapsed(row: Row): Lapsed {
+  return lapsedRow.parse(row);
+}
+
+/** The envelopes of jobs that are still open. */
+export function selectOpen(ids: readonly string[]): Statement {
+  return {
+    name: 'open',
+    sql: `SELECT ${ENVELOPE_COLUMNS} FROM jobs
+WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL`,
+    params: [JSON.stringify(ids)],
+  };
+}
+
+/** Jobs past `expires` that were never started. */
+export function selectExpired(now: number, limit: number): Statement {
+  return {
+    name: 'expired',
+    sql: `SELECT id FROM jobs
+WHERE finished_at IS NULL AND expires_at IS NOT NULL AND expires_at <= ?1 AND ${guard('expire')} AND started_at IS NULL
+ORDER BY expires_at LIMIT ?2`,
+    params: [now, limit],
+  };
+}
+
+export function readMark(name: string): Statement {
+  return { name: 'mark', sql: `SELECT value FROM marks WHERE name = ?1`, params: [name] };
+}
+
+export function writeMark(name: string, value: string): Statement {
+  return {
+    name: 'mark',
+    sql: `INSERT INTO marks (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2`,
+    params: [name, value],
+  };
+}
+
+/** After a restart that emptied the queues: every open job is owed a message. */
+export function oweEverything(queues: readonly string[]): Statement {
+  return {
+    name: 'owe',
+    sql: `UPDATE jobs SET sent_at = NULL WHERE queue IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL
+  AND sent_at IS NOT NULL`,
+    params: [JSON.stringify(queues)],
+  };
+}
+
+/** The last id of the next `limit` rows after `cursor`, in the order of the table; NULL past its end. */
+export function selectRetentionWindow(cursor: string, limit: number): Statement {
+  return {
+    name: 'retention',
+    sql: `SELECT max(id) AS last, count(*) AS seen FROM (SELECT id FROM jobs WHERE id > ?1 ORDER BY id LIMIT ?2)`,
+    params: [cursor, limit],
+  };
+}
+
+/** Deletes what retention no longer keeps among the rows after `cursor` up to `last`. */
+export function deleteOld(cursor: string, last: string, now: number): Statement {
+  return {
+    name: 'retention',
+    sql: `DELETE FROM jobs WHERE id > ?1 AND id <= ?2 AND finished_at IS NOT NULL AND created_at < ?3
+  AND finished_at < iif(state = ${target('succeed')}, ?4, ?5)`,
+    params: [cursor, last, now - ENVELOPE_LIFE_MS, now - KEEP_SUCCESS_MS, now - KEEP_FAILURE_MS],
+  };
+}

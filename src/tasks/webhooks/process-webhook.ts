@@ -1,0 +1,57 @@
+// What an accepted delivery becomes. The raw body is kept under `raw_key`; a large one is read back from there.
+
+import { z } from 'zod';
+import { Discard } from '../../jobs/outcome.ts';
+import { defineTask, type Job } from '../../jobs/task.ts';
+
+const input = z.object({
+  /** The provider: `github`. */
+  webhook_type: z.string(),
+  event: z.string(),
+  event_id: z.string().nullable(),
+  received_at: z.string(),
+  source_ip: z.string().nullable(),
+  bytes: z.int(),
+  raw_key: z.string(),
+  /** The parsed payload; null where it is too large to ride along. */
+  webhook_data: z.unknown(),
+});
+
+/** What every provider's payload may say about itself; everything else is the business of the event's own task. */
+const summary = z.looseObject({
+  action: z.string().optional().catch(undefined),
+  repository: z.looseObject({ full_name: z.string() }).optional().catch(undefined),
+  sender: z.looseObject({ login: z.string() }).optional().catch(undefined),
+});
+
+/** Records what a delivery was. Events nobody handles yet are kept and acknowledged, never failed. */
+export const processWebhook = defineTask({
+  name: 'process_webhook',
+  aliases: ['app.tasks.process_webhook', 'tasks.webhook_tasks.process_webhook'],
+  queue: 'webhooks',
+  input,
+  resultTtlSeconds: 7 * 86_400,
+  async run(webhook, job) {
+    const payload = summary.safeParse(webhook.webhook_data ?? (await storedPayload(webhook.raw_key, job)));
+    const data = payload.success ? payload.data : {};
+    return {
+      provider: webhook.webhook_type,
+      event: webhook.event,
+      action: data.action ?? null,
+      event_id: webhook.event_id,
+      repository: data.repository?.full_name ?? null,
+      sender: data.sender?.login ?? null,
+      bytes: webhook.bytes,
+      raw_key: webhook.raw_key,
+      handled_by: [],
+    };
+  },
+});
+
+async function storedPayload(key: string, job: Job): Promise<unknown> {
+  const object = await job.env.OBJECTS.get(key);
+  if (object === null) throw new Discard(`The stored body ${key} is gone.`);
+  const text = await object.text();
+  const form = object.httpMetadata?.contentType?.startsWith('application/x-www-form-urlencoded') === true;
+  return JSON.parse(form ? (new URLSearchParams(text).get('payload') ?? 'null') : text);
+}

@@ -1,0 +1,43 @@
+import { cloudflareTest, readD1Migrations } from '@cloudflare/vitest-pool-workers';
+import { defineConfig } from 'vitest/config';
+
+const migrations = await readD1Migrations('migrations');
+
+export default defineConfig({
+  test: {
+    projects: [
+      { test: { name: 'core', include: ['test/core/**/*.test.ts'], environment: 'node' } },
+      {
+        plugins: [
+          cloudflareTest({
+            wrangler: { configPath: './wrangler.toml' },
+            miniflare: {
+              bindings: {
+                MIGRATIONS: migrations,
+                ADMIN_API_KEY: 'test-admin-key',
+                GITHUB_WEBHOOK_SECRET: 'test-github-secret',
+                GITHUB_WEBHOOK_SECRET_PREVIOUS: 'test-github-secret-before',
+                DEBUG_TASKS: '1',
+              },
+            },
+          }),
+        ],
+        test: {
+          name: 'worker',
+          include: ['test/{jobs,store,durable,consumers,cron,routes,webhooks,tasks,faults}/**/*.test.ts'],
+          setupFiles: ['test/worker/migrate.ts'],
+        },
+      },
+      {
+        test: {
+          name: 'flows',
+          include: ['test/flows/**/*.test.ts'],
+          environment: 'node',
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});

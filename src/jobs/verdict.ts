@@ -99,7 +99,7 @@ function describe(error: Error): string {
 function describeThrown(thrown: unknown): string {
   if (typeof thrown === 'string') return thrown;
   try {
-    return `Thrown: ${String(JSON.stringify(thrown))}`;
+    return `Thrown: ${JSON.stringify(thrown)}`;
   } catch {
     return 'Thrown: a value that cannot be shown.';
   }

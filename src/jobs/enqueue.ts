@@ -7,7 +7,8 @@ import { newId } from '../core/ids.ts';
 import { canonicalJson, type Json } from '../core/json.ts';
 import { ENVELOPE_LIFE_MS, IDEMPOTENCY_TTL_MS } from '../core/limits.ts';
 import { shownState, type State } from '../core/states.ts';
-import type { Acceptance } from './flush.ts';
+import type { Acceptance, Item } from './flush.ts';
+import { portions } from './group.ts';
 import { logError } from './log.ts';
 import { callOptions, checkRequest, faultsOf, toEnvelope, type Fault, type Request } from './request.ts';
 import type { Runtime } from './runtime.ts';
@@ -34,45 +35,67 @@ export interface Caller {
 
 /** Accepts a checked call; under its idempotency key, once. */
 export async function submit(rt: Runtime, request: Request, caller: Caller): Promise<Enqueued> {
+  const [enqueued] = await submitAll(rt, [request], caller);
+  return enqueued ?? { kind: 'unknown' };
+}
+
+/** Accepts checked calls, each under its own key where it has one; answers in their order. */
+export async function submitAll(
+  rt: Runtime,
+  requests: readonly Request[],
+  caller: Caller,
+): Promise<readonly Enqueued[]> {
+  const entries = await Promise.all(requests.map((request) => admit(rt, request, caller)));
+  const items = entries.flatMap((entry) => ('envelope' in entry ? [entry] : []));
+  const committed = await commitAll(rt, items);
+  let next = 0;
+  return entries.map((entry) => {
+    if (!('envelope' in entry)) return entry;
+    const enqueued = committed[next++] ?? { kind: 'unknown' };
+    return enqueued.kind === 'accepted' && entry.mode === 'again' ? { ...enqueued, replayed: true } : enqueued;
+  });
+}
+
+/** What has to be committed for a call, or its answer where nothing has. */
+async function admit(rt: Runtime, request: Request, { owner, source }: Caller): Promise<Item | Enqueued> {
   const now = rt.clock.now();
   const id = newId(now, rt.random.bytes(9));
-  const key = request.options.idempotency_key;
-  const origin = { source: caller.source, now };
-  if (key === undefined) return commit(rt, toEnvelope(request, { ...origin, id }), 'new');
-  let answer;
+  const token = request.options.idempotency_key;
+  if (token === undefined) return { envelope: toEnvelope(request, { id, source, now }), mode: 'new' };
   try {
-    const digest = digestOf(request);
-    answer = await rt.replay.claim(`key:${caller.owner}`, {
-      token: key,
-      jobId: id,
-      digest,
-      ttlMs: IDEMPOTENCY_TTL_MS,
-      now,
-    });
+    const claim = { token, jobId: id, digest: digestOf(request), ttlMs: IDEMPOTENCY_TTL_MS, now };
+    const { verdict, jobId, claimedAt } = await rt.replay.claim(`key:${owner}`, claim);
+    if (verdict === 'conflict') return { kind: 'conflict' };
+    const envelope = toEnvelope(request, { id: jobId, source, now });
+    return verdict === 'fresh' ? { envelope, mode: 'new' } : again(rt, envelope, claimedAt);
   } catch (error) {
     logError('replay_guard.silent', error, { scope: 'key' });
     return { kind: 'unknown' };
   }
-  if (answer.verdict === 'conflict') return { kind: 'conflict' };
-  const envelope = toEnvelope(request, { ...origin, id: answer.jobId });
-  return answer.verdict === 'fresh' ? commit(rt, envelope, 'new') : repeat(rt, envelope, answer.claimedAt);
 }
 
 /**
- * Accepts an envelope that may have been accepted before under its id: the first request may have died between its
- * claim and its commit. One claimed longer ago than a row is sure to live is only answered.
+ * Commits an envelope whose id was claimed before: the first request may have died between its claim and its commit.
+ * One claimed longer ago than a row is sure to live is only answered.
  */
-export async function repeat(rt: Runtime, envelope: Envelope, claimedAt: number): Promise<Enqueued> {
-  if (rt.clock.now() - claimedAt > ENVELOPE_LIFE_MS) return accepted(rt, envelope, true);
-  const enqueued = await commit(rt, envelope, 'again');
-  return enqueued.kind === 'accepted' ? { ...enqueued, replayed: true } : enqueued;
+export function again(rt: Runtime, envelope: Envelope, claimedAt: number): Item | Accepted {
+  const old = rt.clock.now() - claimedAt > ENVELOPE_LIFE_MS;
+  return old ? accepted(rt, envelope, true) : { envelope, mode: 'again' };
 }
 
-/** Accepts an envelope. `again` where its id may have been accepted before: then `replayed` says whether it was. */
-export async function commit(rt: Runtime, envelope: Envelope, mode: 'new' | 'again'): Promise<Enqueued> {
-  const acceptance = await rt.isolate.group.commit(rt, { envelope, mode });
-  if (!acceptance.taken) return { kind: 'unknown' };
-  return accepted(rt, envelope, mode === 'again' && !acceptance.created, acceptance.known);
+/** Commits one job; `replayed` says whether it was there before. */
+export async function commit(rt: Runtime, item: Item): Promise<Enqueued> {
+  const [enqueued] = await commitAll(rt, [item]);
+  return enqueued ?? { kind: 'unknown' };
+}
+
+async function commitAll(rt: Runtime, items: readonly Item[]): Promise<readonly Enqueued[]> {
+  const committed = await Promise.all(portions(items).map((portion) => rt.isolate.group.commit(rt, portion)));
+  return committed.flat().map((acceptance, at): Enqueued => {
+    const item = items[at];
+    if (item === undefined || !acceptance.taken) return { kind: 'unknown' };
+    return accepted(rt, item.envelope, item.mode === 'again' && !acceptance.created, acceptance.known);
+  });
 }
 
 /** Options of a call from TypeScript. Seconds, epoch milliseconds or ISO 8601 with a zone. */

@@ -1,17 +1,16 @@
 // Group commit: enqueues in flight in one isolate at the same moment share one statement and one send per queue.
 // The first request leads; the others await its promise and do no I/O after it.
 
-import type { Envelope } from '../core/envelope.ts';
 import { within } from '../core/deadline.ts';
 import { FOLLOWER_DEADLINE_MS, GROUP_TERM_MS, MAX_BOUND_BYTES, MAX_GROUP_ITEMS } from '../core/limits.ts';
-import { flush } from './flush.ts';
-import type { Acceptance, Item } from './flush.ts';
+import { flush, type Acceptance, type Item } from './flush.ts';
 import type { Runtime } from './runtime.ts';
 
+/** What one request wants committed. */
 interface Waiting {
-  readonly item: Item;
+  readonly items: readonly Item[];
   readonly bytes: number;
-  readonly settle: (acceptance: Acceptance) => void;
+  readonly settle: (acceptances: readonly Acceptance[]) => void;
   readonly fail: (error: unknown) => void;
 }
 
@@ -24,16 +23,26 @@ export class Group {
   // Who comes while a term lasts joins it; who comes later leads a term of its own, beside a flush still under way.
   #term: Term | undefined;
 
-  /** Commits one job with all others of this moment. Rejects only where even a commit of its own failed. */
-  async commit(rt: Runtime, item: Item): Promise<Acceptance> {
-    const { promise, waiting } = enlist(item);
-    const now = rt.clock.now();
-    const joined = this.#term !== undefined && now < this.#term.endsAt;
-    if (joined) this.#term?.waiting.push(waiting);
-    else rt.waitUntil(this.#lead(rt, (this.#term = { endsAt: now + GROUP_TERM_MS, waiting: [waiting] })));
+  /**
+   * Commits what one request brings together with all others of this moment; answers in the order of `items`, which
+   * one statement must be able to carry (see {@link portions}).
+   */
+  async commit(rt: Runtime, items: readonly Item[]): Promise<readonly Acceptance[]> {
+    const { promise, resolve: settle, reject: fail } = Promise.withResolvers<readonly Acceptance[]>();
+    this.#join(rt, { items, bytes: items.reduce((sum, item) => sum + sizeOf(item), 0), settle, fail });
     const shared = await within(rt.clock, FOLLOWER_DEADLINE_MS, promise);
-    if (shared.inTime) return shared.value;
-    return alone(rt, item);
+    // The leader is gone: the same ids again, by ourselves.
+    return shared.inTime ? shared.value : flush(rt, items);
+  }
+
+  #join(rt: Runtime, waiting: Waiting): void {
+    const now = rt.clock.now();
+    if (this.#term !== undefined && now < this.#term.endsAt) {
+      this.#term.waiting.push(waiting);
+      return;
+    }
+    this.#term = { endsAt: now + GROUP_TERM_MS, waiting: [waiting] };
+    rt.waitUntil(this.#lead(rt, this.#term));
   }
 
   async #lead(rt: Runtime, term: Term): Promise<void> {
@@ -42,44 +51,47 @@ export class Group {
   }
 }
 
-async function alone(rt: Runtime, item: Item): Promise<Acceptance> {
-  const [acceptance] = await flush(rt, [item]);
-  if (acceptance === undefined) throw new Error('A flush answered fewer items than it was given.');
-  return acceptance;
-}
-
-function enlist(item: Item): { promise: Promise<Acceptance>; waiting: Waiting } {
-  const { promise, resolve, reject } = Promise.withResolvers<Acceptance>();
-  return { promise, waiting: { item, bytes: sizeOf(item.envelope), settle: resolve, fail: reject } };
+/** Cuts many items into what one statement can carry each. */
+export function portions(items: readonly Item[]): readonly (readonly Item[])[] {
+  const cut: Item[][] = [];
+  let bytes = Infinity;
+  for (const item of items) {
+    const size = sizeOf(item);
+    if (bytes + size > MAX_BOUND_BYTES || (cut.at(-1)?.length ?? 0) >= MAX_GROUP_ITEMS) {
+      cut.push([]);
+      bytes = 0;
+    }
+    cut.at(-1)?.push(item);
+    bytes += size;
+  }
+  return cut;
 }
 
 // JSON text counted in UTF-16 units is doubled: the statement escapes it once more, and a unit may be three bytes.
-function sizeOf(envelope: Envelope): number {
+function sizeOf({ envelope }: Item): number {
   return 2 * JSON.stringify(envelope).length;
 }
 
-/** Takes from the front what one statement can carry; at least one. */
+/** Takes from the front what one statement can carry; at least one request. */
 function takeGroup(waiting: Waiting[]): Waiting[] {
   let bytes = 0;
-  let count = 0;
-  for (const each of waiting) {
+  let items = 0;
+  const full = waiting.findIndex((each, at) => {
     bytes += each.bytes;
-    if (count > 0 && (bytes > MAX_BOUND_BYTES || count >= MAX_GROUP_ITEMS)) break;
-    count += 1;
-  }
-  return waiting.splice(0, count);
+    items += each.items.length;
+    return at > 0 && (bytes > MAX_BOUND_BYTES || items > MAX_GROUP_ITEMS);
+  });
+  return waiting.splice(0, full === -1 ? waiting.length : full);
 }
 
 async function commitTogether(rt: Runtime, group: readonly Waiting[]): Promise<void> {
   try {
     const acceptances = await flush(
       rt,
-      group.map(({ item }) => item),
+      group.flatMap(({ items }) => items),
     );
-    for (const [at, { settle }] of group.entries()) {
-      const acceptance = acceptances[at];
-      if (acceptance !== undefined) settle(acceptance);
-    }
+    let from = 0;
+    for (const { items, settle } of group) settle(acceptances.slice(from, (from += items.length)));
   } catch (error) {
     for (const { fail } of group) fail(error);
   }

@@ -114,5 +114,5 @@ async function commitCopy(
   origin: { readonly source: string; readonly retryOf: string },
 ): Promise<Enqueued | (Checked<Request> & { ok: false })> {
   const envelope = copyOf(rt, recipe, origin);
-  return 'ok' in envelope ? envelope : commit(rt, envelope, 'new');
+  return 'ok' in envelope ? envelope : commit(rt, { envelope, mode: 'new' });
 }

@@ -12,7 +12,7 @@ import {
   MAX_WAIT_SECONDS,
 } from '../core/limits.ts';
 import { isFinal, STATES } from '../core/states.ts';
-import { submit, type Enqueued } from '../jobs/enqueue.ts';
+import { submit, submitAll, type Enqueued } from '../jobs/enqueue.ts';
 import { findJob, listJobs, revoke, runAgain, waitForJob } from '../jobs/inspect.ts';
 import { faultsOf, readCall, type Checked, type Request as JobRequest } from '../jobs/request.ts';
 import type { App } from './app.ts';
@@ -48,12 +48,12 @@ jobRoutes.post('/batch', needs('jobs:write'), async (c) => {
     const message = 'a batch takes its keys per job, as options.idempotency_key';
     return problem({ kind: 'invalid', errors: [{ path: 'Idempotency-Key', message }] });
   }
-  const jobs = await Promise.all(
-    parsed.data.jobs.map(async (job) => {
-      const request = readCall(c.get('rt').registry, job);
-      if (!request.ok) return { error: problemOf(failureOf(request)) };
-      return batchItem(await submit(c.get('rt'), request.value, callerOf(c)));
-    }),
+  const checked = parsed.data.jobs.map((job) => readCall(c.get('rt').registry, job));
+  const good = checked.flatMap((request) => (request.ok ? [request.value] : []));
+  const enqueued = await submitAll(c.get('rt'), good, callerOf(c));
+  let next = 0;
+  const jobs = checked.map((request) =>
+    request.ok ? batchItem(enqueued[next++] ?? { kind: 'unknown' }) : { error: problemOf(failureOf(request)) },
   );
   return c.json({ jobs }, 202);
 });

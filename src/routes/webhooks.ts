@@ -6,7 +6,7 @@ import { formatInstant } from '../core/instant.ts';
 import { newId } from '../core/ids.ts';
 import type { Json } from '../core/json.ts';
 import { MAX_INLINE_WEBHOOK_BYTES, MAX_WEBHOOK_BODY_BYTES } from '../core/limits.ts';
-import { commit, repeat, requestOf, type Enqueued } from '../jobs/enqueue.ts';
+import { again, commit, requestOf, type Enqueued } from '../jobs/enqueue.ts';
 import { logError } from '../jobs/log.ts';
 import { toEnvelope } from '../jobs/request.ts';
 import type { Runtime } from '../jobs/runtime.ts';
@@ -71,10 +71,9 @@ async function accept(
     webhook_data: inline ? (event.payload as Json) : null,
   };
   const envelope = toEnvelope(requestOf(processWebhook, input), { id, source: `webhook:${provider.name}`, now });
-  const [enqueued] = await Promise.all([
-    fresh ? commit(rt, envelope, 'new') : repeat(rt, envelope, claimedAt),
-    keeping,
-  ]);
+  const item = fresh ? { envelope, mode: 'new' as const } : again(rt, envelope, claimedAt);
+  if (!('envelope' in item)) return item;
+  const [enqueued] = await Promise.all([commit(rt, item), keeping]);
   return enqueued;
 }
 

@@ -1,15 +1,24 @@
 // The local runner's pieces: its settings, its secrets, its database, and the wrangler it starts.
 
 import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { parseEnv } from 'node:util';
 
-// No outside world, and no trace store: it costs a third of the requests per second.
-const QUIET = { WRANGLER_SEND_METRICS: 'false', CLOUDFLARE_CF_FETCH_ENABLED: 'false', X_LOCAL_OBSERVABILITY: 'false' };
+// No outside world (the banner asks for newer versions), and no trace store: it costs a third of the requests per second.
+const QUIET = {
+  WRANGLER_SEND_METRICS: 'false',
+  WRANGLER_SEND_ERROR_REPORTS: 'false',
+  WRANGLER_HIDE_BANNER: 'true',
+  CLOUDFLARE_CF_FETCH_ENABLED: 'false',
+  X_LOCAL_OBSERVABILITY: 'false',
+};
 
 const root = join(import.meta.dirname, '..');
 const wrangler = join(root, 'node_modules', 'wrangler', 'bin', 'wrangler.js');
+const varsFile = join(root, '.dev.vars');
 
 /** What `.dev.vars` holds, each with how a missing one is made. */
 const SETTINGS = {
@@ -20,59 +29,120 @@ const SETTINGS = {
 /** Read from the environment where it has them, never made. */
 const OPTIONAL = ['GITHUB_WEBHOOK_SECRET_PREVIOUS'];
 
-/** Reads `.dev.vars`, adds what is missing, and lets the environment win. Returns every setting by name. */
+/** Every setting by name, as `.dev.vars` and the environment have it: the environment wins. Writes nothing. */
 export async function readSettings(environment) {
-  const file = join(root, '.dev.vars');
-  const text = await readFile(file, 'utf8').catch(() => '');
-  const stored = parseVars(text);
-  const missing = Object.entries(SETTINGS).filter(([name]) => stored[name] === undefined);
-  if (missing.length > 0) {
-    const lines = missing.map(([name, make]) => `${name}="${(stored[name] = make())}"`);
-    const before = text === '' || text.endsWith('\n') ? text : `${text}\n`;
-    await writeFile(file, `${before}${lines.join('\n')}\n`, { mode: 0o600 });
-  }
+  const stored = parseEnv(await readVars());
   const known = new Set([...Object.keys(stored), ...Object.keys(SETTINGS), ...OPTIONAL]);
-  const given = Object.fromEntries(
-    [...known].filter((name) => environment[name]).map((name) => [name, environment[name]]),
-  );
-  return { ...stored, ...given };
+  const given = [...known].filter((name) => environment[name]).map((name) => [name, environment[name]]);
+  return { ...stored, ...Object.fromEntries(given) };
 }
 
-function parseVars(text) {
-  const lines = text.split('\n').map((line) => /^\s*([A-Za-z_]\w*)\s*=\s*(.*?)\s*$/.exec(line));
-  return Object.fromEntries(lines.filter((match) => match !== null).map(([, name, value]) => [name, unquote(value)]));
+/** Adds to `.dev.vars` what is missing there, so that the next start has the same. */
+export async function makeSettings() {
+  const text = await readVars();
+  const stored = parseEnv(text);
+  const missing = Object.entries(SETTINGS).filter(([name]) => stored[name] === undefined);
+  if (missing.length === 0) return;
+  const lines = missing.map(([name, make]) => `${name}="${make()}"`);
+  const before = text === '' || text.endsWith('\n') ? text : `${text}\n`;
+  await writeFile(varsFile, `${before}${lines.join('\n')}\n`, { mode: 0o600 });
 }
 
-function unquote(value) {
-  return /^(["']).*\1$/.test(value) ? value.slice(1, -1) : value;
+async function readVars() {
+  try {
+    return await readFile(varsFile, 'utf8');
+  } catch (error) {
+    // Only a file that is not there is empty: one that cannot be read must not be written over.
+    if (error.code === 'ENOENT') return '';
+    throw error;
+  }
 }
 
 /** Writes settings where only wrangler's own process reads them: not on its command line. */
 export async function writeEnvFile(state, settings) {
   await mkdir(state, { recursive: true });
   const file = join(state, 'settings.env');
-  const lines = Object.entries(settings).map(([name, value]) => `${name}="${value}"`);
+  const lines = Object.entries(settings).map(([name, value]) => `${name}=${quoted(name, value)}`);
   await writeFile(file, `${lines.join('\n')}\n`, { mode: 0o600 });
   await chmod(file, 0o600);
   return file;
 }
 
+// wrangler reads the file with dotenv, which knows no escaped quotes, and expands `$name` even between single ones.
+function quoted(name, value) {
+  const quote = ["'", '`', '"'].find((each) => !value.includes(each));
+  if (quote === undefined) throw new Error(`${name} has all three kinds of quotes in it; leave one out.`);
+  return `${quote}${value.replaceAll('$', '\\$')}${quote}`;
+}
+
+/** In the environment of everything that is started here, and of nothing else on this machine. */
+const mark = { name: 'LOVAGE_STARTED_BY', value: randomUUID() };
+
 /** Starts wrangler in this process group, on the Node that runs this. */
-export function startWrangler(args, stdio) {
-  const env = { ...process.env, ...QUIET };
+export function startWrangler(args, stdio, environment = {}) {
+  const env = { ...process.env, ...QUIET, ...environment, [mark.name]: mark.value };
   return spawn(process.execPath, [wrangler, ...args], { cwd: root, env, stdio });
 }
 
-/** Runs wrangler to its end; rejects with what it printed where it fails. */
-export function runWrangler(args) {
+/** Runs wrangler to its end: what it wrote to stdout, or a rejection with all it said. `onStart` gets the process. */
+export function runWrangler(args, onStart = () => {}) {
   return new Promise((resolve, reject) => {
     const child = startWrangler(args, ['ignore', 'pipe', 'pipe']);
+    onStart(child);
     let output = '';
-    child.stdout.on('data', (chunk) => (output += chunk));
-    child.stderr.on('data', (chunk) => (output += chunk));
+    let said = '';
+    child.stdout.on('data', (chunk) => {
+      output += chunk;
+      said += chunk;
+    });
+    child.stderr.on('data', (chunk) => (said += chunk));
     child.on('error', reject);
-    child.on('exit', (code) =>
-      code === 0 ? resolve(output) : reject(new Error(`wrangler ${args.join(' ')} ended with ${code}:\n${output}`)),
+    child.on('close', (code, signal) =>
+      code === 0
+        ? resolve(output)
+        : reject(new WranglerError(`wrangler ${args.join(' ')} ended with ${signal ?? code}:\n${said}`)),
     );
   });
+}
+
+/** wrangler says itself what is wrong: no stack of ours makes that clearer. */
+export class WranglerError extends Error {}
+
+/**
+ * Kills whatever was started here and still runs, also what lost its parent: a wrangler that is killed leaves its
+ * workerd behind. Found by the mark in the environment, which Linux shows; elsewhere wrangler has to clean up itself.
+ */
+export function killStrays() {
+  // One that was being born while we looked is found the next time round.
+  for (let round = 0; round < 10; round += 1) {
+    const strays = numbersIn('/proc').filter(
+      (pid) => pid !== process.pid && environmentOf(pid).includes(`${mark.name}=${mark.value}`),
+    );
+    if (strays.length === 0) return;
+    strays.forEach(kill);
+  }
+}
+
+function kill(pid) {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It ended by itself meanwhile.
+  }
+}
+
+function numbersIn(folder) {
+  try {
+    return readdirSync(folder).map(Number).filter(Number.isInteger);
+  } catch {
+    return [];
+  }
+}
+
+function environmentOf(pid) {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'utf8');
+  } catch {
+    return '';
+  }
 }

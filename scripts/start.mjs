@@ -2,50 +2,94 @@
 //   PORT (8787)   PERSIST_TO (.wrangler/state)   LOG_LEVEL (warn; info shows every job)   and every name in .dev.vars: the environment wins over the file
 
 import { randomUUID } from 'node:crypto';
-import { resolve } from 'node:path';
-import { readSettings, runWrangler, startWrangler, writeEnvFile } from './local.mjs';
+import { createServer } from 'node:net';
+import { join, resolve } from 'node:path';
+import {
+  killStrays,
+  makeSettings,
+  readSettings,
+  runWrangler,
+  startWrangler,
+  WranglerError,
+  writeEnvFile,
+} from './local.mjs';
 
 const TICK_EVERY_MS = 10_000;
 const READY_WITHIN_MS = 90_000;
+/** How long wrangler has to end by itself. Whoever ends us may well kill us 5 s after asking. */
+const END_WITHIN_MS = 3_500;
+/** Longer than any tick takes. A new one is fired only when the last has answered, or will not any more. */
+const TICK_WITHIN_MS = 280_000;
 
-const port = process.env.PORT ?? '8787';
-const state = resolve(process.env.PERSIST_TO ?? '.wrangler/state');
+const port = process.env.PORT || '8787';
+const state = resolve(process.env.PERSIST_TO || '.wrangler/state');
 const address = `http://127.0.0.1:${port}`;
 
+/** What a person can put right: said without a stack. */
+class Refusal extends Error {}
+
+/** The wrangler that runs now: first the one that migrates, then the one that serves. */
+let running;
 let stopping = false;
-let server;
 
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, stop);
+process.on('exit', killStrays);
+// Asked twice, it does not wait for anybody.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => (stopping ? process.exit(0) : end(0)));
+process.on('uncaughtException', fail);
 
-await main();
+await main().catch(fail);
 
 async function main() {
+  await refuseTakenPort();
+  await makeSettings();
   const settings = await readSettings(process.env);
   // Its queues begin empty: the first tick of a new boot owes every open job a message.
   const envFile = await writeEnvFile(state, { ...settings, BOOT_ID: randomUUID() });
-  await runWrangler(['d1', 'migrations', 'apply', 'DB', '--local', '--persist-to', state]);
-  if (stopping) process.exit(0);
-  server = startWrangler(
-    [
-      'dev',
-      '--port',
-      port,
-      '--ip',
-      '127.0.0.1',
-      '--inspector-port',
-      '0',
-      '--persist-to',
-      state,
-      '--env-file',
-      envFile,
-    ].concat(['--log-level', process.env.LOG_LEVEL ?? 'warn', '--show-interactive-dev-session=false']),
-    ['ignore', 'inherit', 'inherit'],
+  if (stopping) return;
+  await runWrangler(
+    ['d1', 'migrations', 'apply', 'DB', '--local', '--persist-to', state],
+    (child) => (running = child),
   );
-  server.on('exit', (code) => process.exit(stopping ? 0 : (code ?? 1)));
+  if (stopping) return;
+  serve(envFile);
   await untilReady();
   await tick();
+  if (stopping) return;
   announce(settings);
-  setInterval(tick, TICK_EVERY_MS);
+  await tickOnAndOn();
+}
+
+async function refuseTakenPort() {
+  const wanted = Number(port);
+  if (!Number.isInteger(wanted) || wanted < 1 || wanted > 65_535) {
+    throw new Refusal(`PORT is ${JSON.stringify(port)}; it must be a number from 1 to 65535.`);
+  }
+  const probe = createServer();
+  await new Promise((free, taken) => {
+    probe.once('error', taken);
+    probe.listen(wanted, '127.0.0.1', free);
+  }).catch((error) => {
+    const why =
+      error.code === 'EADDRINUSE' ? 'is taken: something else listens there' : `cannot be used (${error.code})`;
+    throw new Refusal(`Port ${port} ${why}. Choose another, for example: PORT=${(wanted % 65_535) + 1} npm start`);
+  });
+  await new Promise((closed) => probe.close(closed));
+}
+
+function serve(envFile) {
+  const where = ['--port', port, '--ip', '127.0.0.1', '--inspector-port', '0', '--persist-to', state];
+  const how = ['--env-file', envFile, '--log-level', process.env.LOG_LEVEL || 'warn'];
+  // A registry of its own: two instances are two Workers of one name.
+  const environment = { WRANGLER_REGISTRY_PATH: join(state, 'registry') };
+  running = startWrangler(
+    ['dev', ...where, ...how, '--show-interactive-dev-session=false'],
+    ['ignore', 'inherit', 'inherit'],
+    environment,
+  );
+  running.on('error', fail);
+  running.on('exit', (code, signal) => {
+    if (!stopping) fail(new Refusal(`wrangler ended by itself (${signal ?? code}); what it said is above.`));
+  });
 }
 
 async function untilReady() {
@@ -53,15 +97,24 @@ async function untilReady() {
   while (!stopping) {
     const live = await fetch(`${address}/health/live`, { signal: AbortSignal.timeout(2_000) }).catch(() => undefined);
     if (live?.ok) return;
-    if (Date.now() > giveUpAt) fail(`Nothing answers on ${address}.`);
-    await new Promise((wake) => setTimeout(wake, 100));
+    if (Date.now() > giveUpAt) throw new Refusal(`Nothing answers on ${address} after ${READY_WITHIN_MS / 1_000} s.`);
+    await sleep(100);
+  }
+}
+
+async function tickOnAndOn() {
+  for (let firedAt = Date.now(); !stopping; await tick()) {
+    await sleep(firedAt + TICK_EVERY_MS - Date.now());
+    firedAt = Date.now();
   }
 }
 
 // Locally a cron trigger never fires by itself.
 async function tick() {
+  if (stopping) return;
   const url = `${address}/cdn-cgi/local/scheduled?cron=${encodeURIComponent('* * * * *')}`;
-  const fired = await fetch(url, { signal: AbortSignal.timeout(60_000) }).catch((error) => ({ ok: false, error }));
+  const fired = await fetch(url, { signal: AbortSignal.timeout(TICK_WITHIN_MS) }).catch((error) => ({ error }));
+  await fired.body?.cancel();
   if (!fired.ok && !stopping) console.error(`The tick failed: ${fired.error?.message ?? `HTTP ${fired.status}`}`);
 }
 
@@ -77,16 +130,22 @@ Lovage is ready.
 `);
 }
 
-function stop() {
+function fail(error) {
+  // What breaks because we are ending is no news.
   if (stopping) return;
-  stopping = true;
-  if (server === undefined) process.exit(0);
-  server.kill('SIGTERM');
+  console.error(error instanceof Refusal || error instanceof WranglerError ? error.message : error);
+  end(1);
 }
 
-function fail(message) {
-  console.error(message);
-  server?.kill('SIGTERM');
-  process.exitCode = 1;
+/** Ends with `code` as soon as wrangler has: what it leaves behind dies with us. */
+function end(code) {
   stopping = true;
+  if (running === undefined || running.exitCode !== null || running.signalCode !== null) process.exit(code);
+  running.on('exit', () => process.exit(code));
+  running.kill('SIGTERM');
+  setTimeout(() => process.exit(code), END_WITHIN_MS);
+}
+
+function sleep(milliseconds) {
+  return new Promise((wake) => setTimeout(wake, Math.max(0, milliseconds)));
 }

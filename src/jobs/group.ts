@@ -1,7 +1,6 @@
 // Group commit: enqueues in flight in one isolate at the same moment share one statement and one send per queue.
 // The first request leads; the others await its promise and do no I/O after it.
 
-import { within } from '../core/deadline.ts';
 import { FOLLOWER_DEADLINE_MS, GROUP_TERM_MS, MAX_BOUND_BYTES, MAX_GROUP_ITEMS } from '../core/limits.ts';
 import { flush, type Acceptance, type Item } from './flush.ts';
 import type { Runtime } from './runtime.ts';
@@ -29,20 +28,18 @@ export class Group {
    */
   async commit(rt: Runtime, items: readonly Item[]): Promise<readonly Acceptance[]> {
     const { promise, resolve: settle, reject: fail } = Promise.withResolvers<readonly Acceptance[]>();
-    this.#join(rt, { items, bytes: items.reduce((sum, item) => sum + sizeOf(item), 0), settle, fail });
-    const shared = await within(rt.clock, FOLLOWER_DEADLINE_MS, promise);
-    // The leader is gone: the same ids again, by ourselves.
-    return shared.inTime ? shared.value : flush(rt, items);
-  }
-
-  #join(rt: Runtime, waiting: Waiting): void {
+    const waiting = { items, bytes: items.reduce((sum, item) => sum + sizeOf(item), 0), settle, fail };
     const now = rt.clock.now();
-    if (this.#term !== undefined && now < this.#term.endsAt) {
-      this.#term.waiting.push(waiting);
-      return;
+    if (this.#term === undefined || now >= this.#term.endsAt) {
+      this.#term = { endsAt: now + GROUP_TERM_MS, waiting: [waiting] };
+      rt.waitUntil(this.#lead(rt, this.#term));
+      return promise;
     }
-    this.#term = { endsAt: now + GROUP_TERM_MS, waiting: [waiting] };
-    rt.waitUntil(this.#lead(rt, this.#term));
+    this.#term.waiting.push(waiting);
+    // Not even the timer is cleared on release: that would be I/O in whatever context released us.
+    const late = rt.clock.sleep(FOLLOWER_DEADLINE_MS).then(() => undefined);
+    // A leader that never answers is gone: the same ids again, by ourselves.
+    return (await Promise.race([promise, late])) ?? flush(rt, items);
   }
 
   async #lead(rt: Runtime, term: Term): Promise<void> {

@@ -1,0 +1,63 @@
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test';
+import { env } from 'cloudflare:workers';
+import { expect, test } from 'vitest';
+import type { Env } from '../../src/env.ts';
+import type { ReplayGuard } from '../../src/durable/replay-guard.ts';
+
+// Ahead of the real clock, by which alarms fire.
+const NOW = Date.UTC(2040, 0, 2, 12);
+
+function guard(name: string): DurableObjectStub<ReplayGuard> {
+  return (env as unknown as Env).REPLAY_GUARD.getByName(name);
+}
+
+function claim(token: string, jobId: string, digest = '', now = NOW): Parameters<ReplayGuard['claim']>[0] {
+  return { token, jobId, digest, ttlMs: 60_000, now };
+}
+
+test('the first claim of a token is fresh; every other is told whose it is', async () => {
+  const stub = guard('first');
+  expect(await stub.claim(claim('t', 'job-1'))).toEqual({ verdict: 'fresh', jobId: 'job-1', claimedAt: NOW });
+  expect(await stub.claim(claim('t', 'job-2', '', NOW + 5))).toEqual({
+    verdict: 'duplicate',
+    jobId: 'job-1',
+    claimedAt: NOW,
+  });
+  expect(await stub.claim(claim('u', 'job-2'))).toMatchObject({ verdict: 'fresh', jobId: 'job-2' });
+});
+
+test('of 50 claims at once exactly one is fresh, and all name its job', async () => {
+  const stub = guard('many');
+  const answers = await Promise.all(Array.from({ length: 50 }, (_, at) => stub.claim(claim('t', `job-${String(at)}`))));
+  expect(answers.filter(({ verdict }) => verdict === 'fresh')).toHaveLength(1);
+  expect(new Set(answers.map(({ jobId }) => jobId)).size).toBe(1);
+});
+
+test('the same token with another digest is a conflict', async () => {
+  const stub = guard('conflict');
+  await stub.claim(claim('t', 'job-1', 'a'));
+  expect(await stub.claim(claim('t', 'job-2', 'b'))).toMatchObject({ verdict: 'conflict', jobId: 'job-1' });
+});
+
+test('tokens survive the object being evicted', async () => {
+  await guard('evicted').claim(claim('t', 'job-1'));
+  await evictDurableObject(guard('evicted'));
+  expect(await guard('evicted').claim(claim('t', 'job-2'))).toMatchObject({ verdict: 'duplicate', jobId: 'job-1' });
+});
+
+test('a token is free again after its time', async () => {
+  const stub = guard('expiry');
+  await stub.claim(claim('t', 'job-1'));
+  expect(await stub.claim(claim('t', 'job-2', '', NOW + 60_000))).toMatchObject({ verdict: 'fresh', jobId: 'job-2' });
+});
+
+test('the alarm forgets what has expired, and nothing else', async () => {
+  const stub = guard('alarm');
+  await stub.claim(claim('live', 'job-1'));
+  await stub.claim(claim('dead', 'job-2', '', Date.UTC(2020, 0, 1)));
+  await runDurableObjectAlarm(stub);
+  const tokens = await runInDurableObject(stub, (_instance, state) => [
+    ...state.storage.sql.exec(`SELECT token FROM tokens`).toArray(),
+  ]);
+  expect(tokens).toEqual([{ token: 'live' }]);
+});

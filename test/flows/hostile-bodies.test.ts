@@ -1,0 +1,270 @@
+import { randomUUID } from 'node:crypto';
+import { request } from 'node:http';
+import { gzipSync } from 'node:zlib';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import {
+  answerOf,
+  countStatements,
+  enqueue,
+  listJobs,
+  readJob,
+  sendGithub,
+  startProduct,
+  type Answer,
+  type Product,
+} from './product.ts';
+
+const MB = 1024 * 1024;
+
+let product: Product;
+let acceptsBefore = 0;
+
+beforeAll(async () => {
+  product = await startProduct();
+});
+afterAll(() => product.stop());
+
+beforeEach(async () => {
+  acceptsBefore = await countStatements(product, 'accept');
+});
+afterEach(async () => {
+  // Whatever was refused left nothing behind, and the next one is served.
+  expect(await listJobs(product)).toEqual([]);
+  expect(await countStatements(product, 'accept')).toBe(acceptsBefore);
+  expect((await product.get('/health/live')).status).toBe(200);
+});
+
+const problemShape = z.object({
+  type: z.string().min(1),
+  title: z.string().min(1),
+  status: z.int(),
+  detail: z.string().min(1),
+  errors: z.array(z.object({ path: z.string(), message: z.string().min(1) })).optional(),
+});
+
+/** Expects a whole problem of this status; returns the paths it names. */
+function pathsOf({ status, headers, body }: Answer, expected: number): readonly string[] {
+  expect(headers.get('content-type')).toBe('application/problem+json');
+  const problem = problemShape.parse(body);
+  expect({ http: status, body: problem.status }).toEqual({ http: expected, body: expected });
+  return (problem.errors ?? []).map(({ path }) => path);
+}
+
+async function postRaw(
+  path: string,
+  body: string | Uint8Array<ArrayBuffer>,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  const response = await fetch(`${product.address}${path}`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${product.key}`, 'content-type': 'application/json', ...headers },
+    body,
+    signal: AbortSignal.timeout(60_000),
+  });
+  return answerOf(response);
+}
+
+const GOOD = JSON.stringify({ task: 'debug_task', input: {} });
+
+describe.each(['/api/v1/jobs', '/api/v1/jobs/batch'])('POST %s', (path) => {
+  test.each([
+    ['nothing', ''],
+    ['half a body', GOOD.slice(0, -3)],
+    ['two bodies', `${GOOD}${GOOD}`],
+    ['a word', 'jobs'],
+    ['what JavaScript takes and JSON does not', "{task: 'debug_task'}"],
+    ['NaN', '{"task": "debug_task", "input": NaN}'],
+  ])('answers 400 to %s: it is not JSON', async (_, body) => {
+    pathsOf(await postRaw(path, body), 400);
+  });
+
+  test('answers 400 to bytes that are not UTF-8', async () => {
+    pathsOf(await postRaw(path, new Uint8Array([0x22, 0xff, 0xfe, 0x22])), 400);
+  });
+
+  test.each([
+    'text/plain',
+    'application/x-www-form-urlencoded',
+    'multipart/form-data; boundary=x',
+    'application/jsonp',
+  ])('answers 415 to the type %s', async (type) => {
+    pathsOf(await postRaw(path, GOOD, { 'content-type': type }), 415);
+  });
+
+  test('answers 415 to a compressed body', async () => {
+    pathsOf(await postRaw(path, new Uint8Array(gzipSync(GOOD)), { 'content-encoding': 'gzip' }), 415);
+  });
+
+  test.each([
+    ['arrays', '[', ']'],
+    ['objects', '{"a":', '}'],
+  ])('answers 400 to %s nested 100,000 deep', async (_, open, close) => {
+    const deep = `{"task":"debug_task","input":${open.repeat(100_000)}1${close.repeat(100_000)}}`;
+    pathsOf(await postRaw(path, deep), 400);
+    pathsOf(await postRaw(path, open.repeat(100_000)), 400);
+  });
+
+  test('answers 413 to 30 MB announced, when only 64 KB of it have come', async () => {
+    const { answer, bytesSent } = await withhold(path, 30 * MB, 64 * 1024);
+    pathsOf(answer, 413);
+    expect(bytesSent).toBe(64 * 1024);
+  });
+
+  test('answers 413 to 30 MB without a length, before they have come', async () => {
+    const { answer, bytesSent } = await withhold(path, undefined, 30 * MB);
+    pathsOf(answer, 413);
+    expect(bytesSent).toBeLessThan(30 * MB);
+  });
+
+  test('answers 413 to 30 MB sent in one go', async () => {
+    const { answer } = await withhold(path, 30 * MB, 30 * MB);
+    pathsOf(answer, 413);
+  });
+});
+
+test('a webhook of 30 MB is answered 413, before it has come, with a length and without', async () => {
+  const announced = await withhold('/webhooks/github', 30 * MB, 64 * 1024);
+  pathsOf(announced.answer, 413);
+  const chunked = await withhold('/webhooks/github', undefined, 60 * MB);
+  pathsOf(chunked.answer, 413);
+  expect(chunked.bytesSent).toBeLessThan(60 * MB);
+});
+
+test('a signed webhook that is not JSON, nests too deep or has a key __proto__ is answered 400', async () => {
+  for (const text of ['not JSON', '['.repeat(100_000), '{"a":{"__proto__":{"admin":true}}}']) {
+    const body = new TextEncoder().encode(text);
+    pathsOf(await sendGithub(product, 'push', body, randomUUID()), 400);
+  }
+});
+
+test.each([
+  ['{"task":"debug_task","input":{"a":[0,{"__proto__":{"admin":true}}]}}', 'input.a[1].__proto__'],
+  ['{"task":"debug_task","input":{"a":{"\\u005f_proto\\u005f_":1}}}', 'input.a.__proto__'],
+  ['{"task":"debug_task","options":{"__proto__":{"priority":10}}}', 'options.__proto__'],
+  ['{"__proto__":{"task":"debug_task"}}', '__proto__'],
+])('%s is answered 400, naming %s', async (body, path) => {
+  const answer = await postRaw('/api/v1/jobs', body);
+  expect(pathsOf(answer, 400)).toEqual([path]);
+  expect(JSON.stringify(answer.body)).toContain(path);
+});
+
+test.each([
+  ['an unknown task', { task: 'no.such.task' }, 'task'],
+  ['a task named like a property of every object', { task: 'constructor' }, 'task'],
+  ['no task', { input: {} }, 'task'],
+  ['a task that is a number', { task: 7 }, 'task'],
+  ['an unknown queue', { task: 'debug_task', options: { queue: 'nowhere' } }, 'options.queue'],
+  [
+    'a queue named like a property of every object',
+    { task: 'debug_task', options: { queue: 'toString' } },
+    'options.queue',
+  ],
+  ['a dead-letter queue', { task: 'debug_task', options: { queue: 'default-dlq' } }, 'options.queue'],
+  ['a negative countdown', { task: 'debug_task', options: { countdown: -1 } }, 'options.countdown'],
+  ['a countdown in words', { task: 'debug_task', options: { countdown: 'soon' } }, 'options.countdown'],
+  ['an eta without a zone', { task: 'debug_task', options: { eta: '2030-01-01T00:00:00' } }, 'options.eta'],
+  ['a priority of 11', { task: 'debug_task', options: { priority: 11 } }, 'options.priority'],
+  ['negative retry delays', { task: 'debug_task', options: { retry_delays: [0, -1] } }, 'options.retry_delays[1]'],
+  ['no input where one is needed', { task: 'debug.effect' }, 'input.key'],
+  ['an input of the wrong shape', { task: 'debug.effect', input: { key: 5 } }, 'input.key'],
+  ['kwargs of the wrong shape', { task: 'debug.sleep', kwargs: { seconds: -1 } }, 'input.seconds'],
+  ['an input that is no object', { task: 'debug.effect', input: ['key'] }, 'input'],
+  ['options that are no object', { task: 'debug_task', options: [] }, 'options'],
+])('%s is answered 422, naming the place', async (_, call, path) => {
+  expect(pathsOf(await product.post('/api/v1/jobs', call), 422)).toEqual([path]);
+});
+
+test.each([
+  ['option', { task: 'debug_task', options: { no_such_option: 1 } }],
+  ['member', { task: 'debug_task', no_such_option: 1 }],
+])('an unknown %s is answered 422, naming it', async (_, call) => {
+  const answer = await product.post('/api/v1/jobs', call);
+  pathsOf(answer, 422);
+  expect(problemShape.parse(answer.body).detail).toContain('no_such_option');
+});
+
+test.each([
+  ['1,001 jobs', { jobs: Array.from({ length: 1_001 }, () => ({ task: 'debug_task' })) }, 'jobs'],
+  ['no jobs', { jobs: [] }, 'jobs'],
+  ['jobs that are no list', { jobs: { task: 'debug_task' } }, 'jobs'],
+])('a batch of %s is answered 422', async (_, body, path) => {
+  expect(pathsOf(await product.post('/api/v1/jobs/batch', body), 422)).toEqual([path]);
+});
+
+test('a batch of nothing but bad jobs says of each what is wrong with it', async () => {
+  const { status, body } = await product.post('/api/v1/jobs/batch', {
+    jobs: [{ task: 'no.such.task' }, { task: 'debug.effect', input: {} }, 7, null],
+  });
+  expect(status).toBe(202);
+  const { jobs } = z.object({ jobs: z.array(z.object({ error: problemShape })) }).parse(body);
+  expect(jobs.map(({ error }) => [error.status, error.errors?.[0]?.path])).toEqual([
+    [422, 'task'],
+    [422, 'input.key'],
+    [422, ''],
+    [422, ''],
+  ]);
+});
+
+describe('after all that', () => {
+  afterAll(async () => {
+    const id = await enqueue(product, 'debug_task', { still: 'here' });
+    expect(await readJob(product, id, 20)).toMatchObject({ state: 'SUCCESS' });
+  });
+  test('a good call still works', () => {
+    // Sent in afterAll: every test of this file checks that it left nothing behind.
+    expect(product.group.living().size).toBeGreaterThan(0);
+  });
+});
+
+/**
+ * Posts `bytes` and no end: with a length, as much of what it announces as is said here; without one, a chunked body
+ * that is never finished. Stops as soon as there is an answer.
+ */
+function withhold(
+  path: string,
+  contentLength: number | undefined,
+  bytes: number,
+): Promise<{ answer: Answer; bytesSent: number }> {
+  return new Promise((resolve, reject) => {
+    let bytesSent = 0;
+    let answered = false;
+    const outgoing = request(`${product.address}${path}`, {
+      method: 'POST',
+      agent: false,
+      headers: {
+        authorization: `Bearer ${product.key}`,
+        'content-type': 'application/json',
+        ...(contentLength === undefined
+          ? { 'transfer-encoding': 'chunked' }
+          : { 'content-length': String(contentLength) }),
+      },
+      timeout: 60_000,
+    });
+    outgoing.on('timeout', () => outgoing.destroy(new Error(`No answer in 60 s, after ${String(bytesSent)} bytes.`)));
+    outgoing.on('error', (error) => {
+      if (!answered) reject(error);
+    });
+    outgoing.on('response', (response) => {
+      answered = true;
+      let text = '';
+      response.setEncoding('utf8').on('data', (part: string) => (text += part));
+      response.on('error', reject);
+      response.on('end', () => {
+        outgoing.destroy();
+        const headers = new Headers({ 'content-type': response.headers['content-type'] ?? '' });
+        resolve({
+          answer: { status: response.statusCode ?? 0, headers, body: JSON.parse(text) as unknown },
+          bytesSent,
+        });
+      });
+    });
+    const part = new Uint8Array(64 * 1024).fill(0x20);
+    const writeOn = (): void => {
+      if (answered || bytesSent >= bytes) return;
+      bytesSent += part.length;
+      outgoing.write(part, writeOn);
+    };
+    writeOn();
+  });
+}

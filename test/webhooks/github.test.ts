@@ -1,0 +1,199 @@
+import { env } from 'cloudflare:workers';
+import { beforeEach, describe, expect, test } from 'vitest';
+import type { Env } from '../../src/env.ts';
+import { emptyDatabase } from '../worker/bench.ts';
+import { get, send, type Reply } from '../worker/client.ts';
+
+const payloads = import.meta.glob('../fixtures/webhooks/github/*/*.json', {
+  query: '?raw',
+  import: 'default',
+  eager: true,
+});
+
+// A copy: what TextEncoder returns may share its memory, and a body may not.
+function encode(text: string): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(new TextEncoder().encode(text));
+}
+
+const push = encode(payloads['../fixtures/webhooks/github/push/1.payload.json'] ?? '');
+
+beforeEach(emptyDatabase);
+
+async function sign(body: Uint8Array<ArrayBuffer>, secret = 'test-github-secret'): Promise<string> {
+  const bytes = encode(secret);
+  const key = await crypto.subtle.importKey('raw', bytes, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign']);
+  const signature = new Uint8Array(await crypto.subtle.sign('HMAC', key, body));
+  return `sha256=${Array.from(signature, (byte) => byte.toString(16).padStart(2, '0')).join('')}`;
+}
+
+interface Delivery {
+  event?: string;
+  id?: string;
+  signature?: string;
+  secret?: string;
+  type?: string;
+}
+
+async function deliver(body: Uint8Array<ArrayBuffer>, delivery: Delivery = {}): Promise<Reply> {
+  const headers = new Headers({
+    'content-type': delivery.type ?? 'application/json',
+    'x-github-event': delivery.event ?? 'push',
+    'x-github-delivery': delivery.id ?? crypto.randomUUID(),
+    'x-hub-signature-256': delivery.signature ?? (await sign(body, delivery.secret)),
+  });
+  if (delivery.signature === 'none') headers.delete('x-hub-signature-256');
+  return send(new Request('http://lovage.test/webhooks/github', { method: 'POST', headers, body }));
+}
+
+async function jobs(): Promise<unknown> {
+  return (await env.DB.prepare(`SELECT count(*) AS n FROM jobs`).first())?.['n'];
+}
+
+// A payload of its own for each test: the guard remembers bodies.
+function unique(note: string): Uint8Array<ArrayBuffer> {
+  return encode(JSON.stringify({ ref: 'refs/heads/main', note }));
+}
+
+test('a signed push is accepted, becomes one job, and its raw bytes are kept', async () => {
+  const { status, headers, body } = await deliver(push);
+  expect([status, body['status']]).toEqual([200, 'accepted']);
+  const id = String(body['job_id']);
+  expect(headers.get('x-job-id')).toBe(id);
+  const job = (await get(`/api/v1/jobs/${id}?wait=10`)).body;
+  expect(job).toMatchObject({
+    state: 'SUCCESS',
+    task: 'process_webhook',
+    queue: 'webhooks',
+    source: 'webhook:github',
+    result: { provider: 'github', event: 'push', repository: 'Codertocat/Hello-World', bytes: push.byteLength },
+  });
+  const kept = await (env as unknown as Env).OBJECTS.get(String((job['result'] as Record<string, unknown>)['raw_key']));
+  expect(new Uint8Array((await kept?.arrayBuffer()) ?? new ArrayBuffer())).toEqual(push);
+});
+
+test('the same delivery again, and the same bytes under another delivery id, are duplicates of the same job', async () => {
+  const body = unique('duplicate');
+  const first = await deliver(body, { id: 'delivery-1' });
+  const again = await deliver(body, { id: 'delivery-1' });
+  const replayed = await deliver(body, { id: 'delivery-2' });
+  expect([first, again, replayed].map((reply) => [reply.status, reply.body['status'], reply.body['job_id']])).toEqual([
+    [200, 'accepted', first.body['job_id']],
+    [200, 'duplicate', first.body['job_id']],
+    [200, 'duplicate', first.body['job_id']],
+  ]);
+  expect(await jobs()).toBe(1);
+});
+
+test('a delivery whose first try died after its claim is accepted when it comes again', async () => {
+  const body = unique('died');
+  const first = await deliver(body, { id: 'died' });
+  await get(`/api/v1/jobs/${String(first.body['job_id'])}?wait=10`);
+  await env.DB.prepare(`DELETE FROM jobs`).run();
+  const again = await deliver(body, { id: 'died' });
+  expect(again.body).toEqual({ status: 'accepted', job_id: first.body['job_id'] });
+  expect(await jobs()).toBe(1);
+});
+
+test('two equal dispatches are two events: nothing in them ever differs', async () => {
+  const body = unique('dispatch');
+  const first = await deliver(body, { event: 'workflow_dispatch' });
+  const second = await deliver(body, { event: 'workflow_dispatch' });
+  expect([first.body['status'], second.body['status']]).toEqual(['accepted', 'accepted']);
+  expect(first.body['job_id']).not.toBe(second.body['job_id']);
+});
+
+test('the secret before the last rotation is still accepted', async () => {
+  const reply = await deliver(unique('rotation'), { secret: 'test-github-secret-before' });
+  expect([reply.status, reply.body['status']]).toEqual([200, 'accepted']);
+});
+
+test('a ping is answered and makes no job', async () => {
+  const reply = await deliver(unique('ping'), { event: 'ping' });
+  expect([reply.status, reply.body]).toEqual([200, { status: 'ignored' }]);
+  expect(await jobs()).toBe(0);
+});
+
+test('the form encoding is verified over the raw form and read like JSON', async () => {
+  const form = encode(`payload=${encodeURIComponent('{"action":"opened","note":"form"}')}`);
+  const type = 'application/x-www-form-urlencoded';
+  const reply = await deliver(form, { event: 'issues', type });
+  const job = (await get(`/api/v1/jobs/${String(reply.body['job_id'])}?wait=10`)).body;
+  expect(job['result']).toMatchObject({ event: 'issues', action: 'opened' });
+});
+
+test('a payload too large to ride in the job is read from its stored copy', async () => {
+  const text = JSON.stringify({ action: 'created', filler: 'x'.repeat(200_000) });
+  const bytes = encode(text);
+  const form = encode(`payload=${encodeURIComponent(text.replace('created', 'edited'))}`);
+  for (const [body, type, action] of [
+    [bytes, 'application/json', 'created'],
+    [form, 'application/x-www-form-urlencoded', 'edited'],
+  ] as const) {
+    const reply = await deliver(body, { event: 'issues', type });
+    const job = (await get(`/api/v1/jobs/${String(reply.body['job_id'])}?wait=10`)).body;
+    expect(job).toMatchObject({
+      state: 'SUCCESS',
+      input: { webhook_data: null },
+      result: { action, bytes: body.byteLength },
+    });
+  }
+});
+
+describe('what is not signed by GitHub is refused, and nothing is written', () => {
+  test('one flipped byte', async () => {
+    const signature = await sign(push);
+    const flipped = push.slice();
+    flipped[100] = (flipped[100] ?? 0) ^ 1;
+    const reply = await deliver(flipped, { signature });
+    expect([reply.status, reply.body['title']]).toEqual([401, 'Bad signature']);
+    expect(await jobs()).toBe(0);
+  });
+
+  test('no signature, an odd one, a truncated one, the right one of another secret', async () => {
+    const good = await sign(push);
+    for (const signature of [
+      'none',
+      '',
+      'sha256=',
+      'sha256=zz',
+      good.slice(0, -2),
+      good.replace('sha256', 'sha1'),
+      good.slice(7),
+    ]) {
+      expect((await deliver(push, { signature })).status).toBe(401);
+    }
+    expect((await deliver(push, { secret: 'wrong' })).status).toBe(401);
+    expect(await jobs()).toBe(0);
+  });
+
+  test('signed bytes that are no payload are 400, an unknown provider 404', async () => {
+    expect((await deliver(encode('{"half":'))).status).toBe(400);
+    expect((await deliver(unique('no event'), { event: 'Not An Event!' })).status).toBe(400);
+    const unknown = new Request('http://lovage.test/webhooks/nobody', { method: 'POST', body: '{}' });
+    expect((await send(unknown)).status).toBe(404);
+    expect(await jobs()).toBe(0);
+  });
+
+  test('signed odd bytes are accepted: a byte order mark, a trailing newline, invalid UTF-8', async () => {
+    const odd = [
+      new Uint8Array([0xef, 0xbb, 0xbf, ...unique('bom')]),
+      new Uint8Array([...unique('newline'), 0x0a]),
+      new Uint8Array([...encode('{"note":"'), 0xff, 0xfe, ...encode('"}')]),
+    ];
+    for (const body of odd) expect((await deliver(body)).body['status']).toBe('accepted');
+  });
+});
+
+test('every example payload of every event is accepted once, and its job succeeds', async () => {
+  const entries = Object.entries(payloads);
+  expect(entries.length).toBeGreaterThan(55);
+  for (const [file, text] of entries) {
+    const event = file.split('/').at(-2) ?? '';
+    const body = encode(text.replace(/\}\s*$/, `,"lovage_test":"${file}"}`));
+    const reply = await deliver(body, { event });
+    expect([file, reply.status, reply.body['status']]).toEqual([file, 200, event === 'ping' ? 'ignored' : 'accepted']);
+    if (event === 'ping') continue;
+    const job = (await get(`/api/v1/jobs/${String(reply.body['job_id'])}?wait=10`)).body;
+    expect([file, job['state']]).toEqual([file, 'SUCCESS']);
+  }
+}, 60_000);

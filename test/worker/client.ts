@@ -1,0 +1,50 @@
+// The product over HTTP, inside the test's own Worker: real routes, real queues, real time.
+
+import { exports } from 'cloudflare:workers';
+
+export const ADMIN_KEY = 'test-admin-key';
+
+export interface Reply {
+  readonly status: number;
+  readonly headers: Headers;
+  // Whatever the contract says is there; a test that reads another name fails by comparing with undefined.
+  readonly body: Readonly<Record<string, unknown>>;
+}
+
+// The pool knows the entry point as a plain service.
+const worker = (exports as unknown as { default: { fetch(request: Request): Promise<Response> } }).default;
+
+export async function send(request: Request): Promise<Reply> {
+  const response = await worker.fetch(request);
+  const text = await response.text();
+  const body = text === '' ? {} : (JSON.parse(text) as Record<string, unknown>);
+  return { status: response.status, headers: response.headers, body };
+}
+
+export async function get(path: string, headers: Record<string, string> = {}): Promise<Reply> {
+  return send(
+    new Request(`http://lovage.test${path}`, { headers: { authorization: `Bearer ${ADMIN_KEY}`, ...headers } }),
+  );
+}
+
+export async function post(path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Reply> {
+  return send(
+    new Request(`http://lovage.test${path}`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${ADMIN_KEY}`, 'content-type': 'application/json', ...headers },
+      ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
+    }),
+  );
+}
+
+export async function remove(path: string): Promise<Reply> {
+  const headers = { authorization: `Bearer ${ADMIN_KEY}` };
+  return send(new Request(`http://lovage.test${path}`, { method: 'DELETE', headers }));
+}
+
+/** Enqueues and waits for the end. */
+export async function run(call: unknown): Promise<Reply['body']> {
+  const accepted = await post('/api/v1/jobs', call);
+  if (accepted.status !== 202) throw new Error(`${String(accepted.status)} ${JSON.stringify(accepted.body)}`);
+  return (await get(`/api/v1/jobs/${String(accepted.body['id'])}?wait=20`)).body;
+}

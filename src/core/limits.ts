@@ -92,6 +92,8 @@ export const LAST_DELIVERY = 90;
 export const MAX_DELAY_SECONDS = 86_400;
 /** How long outcomes are gathered before they are written: 100 quick jobs cost one statement. */
 export const FINISH_LINGER_MS = 5;
+/** How long a batch waits for a hook. */
+export const HOOK_DEADLINE_MS = 10_000;
 /** How far before its time a batch waits for a job instead of putting it back: edge clocks differ. */
 export const EARLY_WAIT_MS = 1_000;
 /** An envelope older than this never makes a row, and no younger row is ever deleted. */

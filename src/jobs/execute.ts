@@ -2,8 +2,9 @@
 // It knows no queue messages: for each job it says, once, what shall become of its message.
 
 import { z } from 'zod';
+import { within } from '../core/deadline.ts';
 import type { Envelope } from '../core/envelope.ts';
-import { BATCH_BUDGET_MS, EARLY_WAIT_MS, LAST_DELIVERY } from '../core/limits.ts';
+import { BATCH_BUDGET_MS, EARLY_WAIT_MS, HOOK_DEADLINE_MS, LAST_DELIVERY } from '../core/limits.ts';
 import type { State } from '../core/states.ts';
 import type { Won } from '../store/claims.ts';
 import { limitsOf, prepareAttempt, runAttempt, type Attempt, type Outcome } from './attempt.ts';
@@ -89,7 +90,9 @@ class BatchRun {
       const written = await this.#finisher.write(finish);
       this.#settle(won.id, settlementOf(written, finish.dueAt, finish.sentAt !== null, this.#rt.clock.now()));
       logInfo('job.ended', { job: won.id, task: attempt.task.name, state: written, attempt: won.attempt });
-      if (outcome !== 'no time left') await callHooks(attempt, outcome, written);
+      // A hook that hangs must not hold its batch.
+      if (outcome !== 'no time left')
+        await within(this.#rt.clock, HOOK_DEADLINE_MS, callHooks(attempt, outcome, written));
     } catch (error) {
       // The database stayed silent: the lease runs out, and the sweep counts the attempt as lost.
       logError('job.unwritten', error, { job: won.id, task: attempt.task.name });

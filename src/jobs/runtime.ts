@@ -16,6 +16,8 @@ export interface Isolate {
   readonly group: Group;
   readonly delays: DelayBudget;
   readonly counts: StatementCounts;
+  /** Tells this isolate from the one before a hot reload; made by the first tick, where randomness is allowed. */
+  name: string | undefined;
   /** When a batch last looked after owed rows on its way out. */
   idleRepairAt: number;
 }
@@ -40,7 +42,7 @@ export interface Runtime {
 }
 
 export function createIsolate(): Isolate {
-  return { group: new Group(), delays: new DelayBudget(), counts: new Map(), idleRepairAt: 0 };
+  return { group: new Group(), delays: new DelayBudget(), counts: new Map(), name: undefined, idleRepairAt: 0 };
 }
 
 /** The runtime of one invocation on real bindings. */

@@ -2,6 +2,7 @@
 
 import { Hono } from 'hono';
 import { routePath } from 'hono/route';
+import { DatabaseError } from '../core/ports.ts';
 import { debugTasksOn, type Env } from '../env.ts';
 import { logError } from '../jobs/log.ts';
 import type { Runtime } from '../jobs/runtime.ts';
@@ -10,7 +11,7 @@ import { deadLetterRoutes } from './dead-letters.ts';
 import { debugRoutes } from './debug.ts';
 import { health } from './health.ts';
 import { jobRoutes } from './jobs.ts';
-import { problem } from './problems.ts';
+import { DATABASE_SILENT, problem } from './problems.ts';
 import { listTasks } from './tasks.ts';
 import { receiveWebhook } from './webhooks.ts';
 
@@ -42,7 +43,7 @@ export function createApp(runtimeOf: (env: Env, context: ExecutionContext) => Ru
   app.notFound((c) => problem({ kind: 'not_found', what: `route ${c.req.method} ${c.req.path}` }));
   app.onError((error, c) => {
     logError('request.failed', error, { method: c.req.method, route: routePath(c) });
-    return problem({ kind: 'internal' });
+    return problem(error instanceof DatabaseError && error.kind === 'outage' ? DATABASE_SILENT : { kind: 'internal' });
   });
   return app;
 }

@@ -62,6 +62,13 @@ export const FATE_UNKNOWN: Failure = {
   retryAfterSeconds: 5,
 };
 
+/** What a look at the database is told while it does not answer. */
+export const DATABASE_SILENT: Failure = {
+  kind: 'unavailable',
+  detail: 'The database does not answer at the moment.',
+  retryAfterSeconds: 5,
+};
+
 function detailOf(failure: Failure): string {
   switch (failure.kind) {
     case 'unauthorized':

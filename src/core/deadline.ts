@@ -9,7 +9,6 @@ export async function within<T>(clock: Clock, milliseconds: number, promise: Pro
   const stop = new AbortController();
   const answer = promise.then((value): Timed<T> => ({ inTime: true, value }));
   const late = clock.sleep(milliseconds, stop.signal).then((): Timed<T> => ({ inTime: false }));
-  answer.catch(() => undefined);
   try {
     return await Promise.race([answer, late]);
   } finally {

@@ -2,20 +2,27 @@
 
 import { createHash } from 'node:crypto';
 
-// Order matters: what is most specific is replaced first. All patterns are linear in the length of the text.
+// Order matters: what may hold the others comes first. Each pattern is linear in the length of the text. A quotation
+// mark inside a word is an apostrophe.
 const VARIABLE_PARTS: readonly (readonly [RegExp, string])[] = [
+  [/"[^"]*"|`[^`]*`|(?<!\w)'[^']*'(?!\w)/g, '<value>'],
+  [/\bhttps?:\/\/[^\s"'`<>]+/gi, '<url>'],
+  [/[^\s@"'`<>]{1,64}@[^\s@"'`<>]{1,255}/g, '<email>'],
   [/\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b/gi, '<id>'],
-  [/\bhttps?:\/\/[^\s"'<>]+/gi, '<url>'],
-  [/[^\s@"'<>]{1,64}@[^\s@"'<>]{1,255}/g, '<email>'],
-  [/"[^"]*"|'[^']*'|`[^`]*`/g, '<value>'],
-  [/\b(?:0x)?(?=[0-9a-f]*\d)[0-9a-f]{8,}\b/gi, '<hex>'],
-  [/\d+/g, '<n>'],
+  // Ids of all kinds and long numbers: a word of eight or more with a digit in it.
+  [/\b0x[0-9a-f]+\b|\b(?=\w*\d)\w{8,}\b/gi, '<n>'],
+  [/\d+(?:\.\d+)?/g, '<n>'],
   [/\s+/g, ' '],
 ];
 
+const LONGEST_MESSAGE = 100_000;
+
 /** The text of an error with everything that varies between two of the same kind taken out. */
 export function normaliseMessage(message: string): string {
-  return VARIABLE_PARTS.reduce((text, [pattern, name]) => text.replace(pattern, name), message.slice(0, 1_000)).trim();
+  return VARIABLE_PARTS.reduce(
+    (text, [pattern, name]) => text.replace(pattern, name),
+    message.slice(0, LONGEST_MESSAGE),
+  ).trim();
 }
 
 /** 16 hex characters, equal for failures of one task with one code whose messages differ only in their values. */

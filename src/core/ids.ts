@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto';
 
-/** A new id for `now` (epoch ms) from ten random bytes. */
+/** A new id for `now` (epoch ms) from nine random bytes. */
 export function newId(now: number, random: Uint8Array, shard = 0): string {
   if (random.length < 9) throw new RangeError('an id takes nine random bytes');
   return layOut(now, random, shard);

@@ -16,6 +16,8 @@ export const MAX_INLINE_INPUT_BYTES = 96_000;
 export const MAX_INLINE_RESULT_BYTES = 64_000;
 /** Largest webhook body whose parsed payload rides in the job; a larger one is read from its stored copy. */
 export const MAX_INLINE_WEBHOOK_BYTES = 64_000;
+/** How much of a provider's own id of a delivery is kept. */
+export const MAX_EVENT_ID_CHARS = 200;
 export const MAX_IDEMPOTENCY_KEY_CHARS = 255;
 export const MAX_TAGS = 20;
 export const MAX_TAG_CHARS = 100;

@@ -31,9 +31,9 @@ export const exp60: RetryPolicy = { kind: 'delays', seconds: [60, 120, 240, 480]
 export function retryDelayMs(policy: RetryPolicy, retry: number, fraction: number): number {
   switch (policy.kind) {
     case 'delays':
-      return (policy.seconds[Math.min(retry, policy.seconds.length) - 1] ?? 0) * 1_000;
+      return Math.round((policy.seconds[Math.min(retry, policy.seconds.length) - 1] ?? 0) * 1_000);
     case 'exponential': {
-      const full = Math.min(policy.capSeconds, policy.baseSeconds * policy.factor ** (retry - 1)) * 1_000;
+      const full = Math.round(Math.min(policy.capSeconds, policy.baseSeconds * policy.factor ** (retry - 1)) * 1_000);
       switch (policy.jitter) {
         case 'none':
           return full;

@@ -61,11 +61,12 @@ export function prepareAttempt(rt: Runtime, task: Task, envelope: Envelope, won:
       db: rt.db,
       env: rt.env,
       progress: (percent, note) => {
-        attempt.progress = Math.round(Math.min(100, Math.max(0, percent)));
+        // NaN is none, and must not reach a column that refuses it with everything beside it.
+        attempt.progress = percent >= 0 ? Math.round(Math.min(100, percent)) : 0;
         attempt.progressNote = note ?? null;
       },
       defer: (later) =>
-        new Deferral('until' in later ? later.until : rt.clock.now() + Math.ceil(later.seconds * 1_000), later.reason),
+        new Deferral('until' in later ? later.until : rt.clock.now() + later.seconds * 1_000, later.reason),
     },
   };
   return attempt;

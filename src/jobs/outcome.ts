@@ -13,7 +13,7 @@ export class Discard extends Error {
 
 /**
  * Thrown by a task: a failed attempt that is retried after `afterSeconds`, whatever the policy says, as long as
- * retries are left. What a provider's `Retry-After` becomes.
+ * retries are left. What a provider's `Retry-After` becomes; one that is no number of seconds leaves it to the policy.
  */
 export class Retry extends Error {
   override readonly name = 'Retry';
@@ -46,8 +46,10 @@ export class Deferral {
   readonly until: number;
   readonly reason: string;
 
+  /** Throws where `until` is no instant. */
   constructor(until: number, reason: string) {
-    this.until = until;
+    if (!Number.isFinite(until)) throw new RangeError('A job can only be deferred to a finite time.');
+    this.until = Math.ceil(until);
     this.reason = reason;
   }
 }

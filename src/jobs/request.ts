@@ -32,15 +32,13 @@ const seconds = z.number().nonnegative().max(CENTURY_SECONDS);
 /** A time as a call gives it: an instant (epoch ms), or seconds from when it is accepted. */
 type When = { readonly at: number } | { readonly afterSeconds: number };
 
-const when = z.union([
-  seconds.transform((afterSeconds): When => ({ afterSeconds })),
-  z.string().transform((text, context): When => {
-    const at = parseInstant(text);
-    if (at !== undefined) return { at };
-    context.addIssue({ code: 'custom', message: `${JSON.stringify(text)} is no ISO 8601 instant with a zone` });
-    return z.NEVER;
-  }),
-]);
+const when = z.unknown().transform((given, context): When => {
+  if (typeof given === 'number' && given >= 0 && given <= CENTURY_SECONDS) return { afterSeconds: given };
+  const at = typeof given === 'string' ? parseInstant(given) : undefined;
+  if (at !== undefined) return { at };
+  context.addIssue({ code: 'custom', message: 'must be seconds from now, or an ISO 8601 instant with a zone' });
+  return z.NEVER;
+});
 const timeLimit = z.number().positive().max(MAX_TIME_LIMIT_SECONDS);
 
 /** Options of a call over HTTP: durations are seconds, instants ISO 8601 with a zone. */
@@ -63,7 +61,7 @@ export const callOptions = z.strictObject({
   time_limit: timeLimit.optional(),
   soft_time_limit: timeLimit.optional(),
   idempotency_key: z.string().min(1).max(MAX_IDEMPOTENCY_KEY_CHARS).optional(),
-  result_ttl: z.int().positive().optional(),
+  result_ttl: z.int().positive().max(CENTURY_SECONDS).optional(),
   tags: z.array(z.string().min(1).max(MAX_TAG_CHARS)).max(MAX_TAGS).optional(),
 });
 export type CallOptions = z.infer<typeof callOptions>;
@@ -142,7 +140,7 @@ export function toEnvelope({ task, input, options }: Request, origin: Origin): E
     source: origin.source,
     acceptedAt: origin.now,
     dueAt: dueAtOf(options, origin.now),
-    expiresAt: options.expires === undefined ? null : instantOf(options.expires, origin.now),
+    expiresAt: options.expires === undefined ? null : Math.max(0, instantOf(options.expires, origin.now)),
     parentId: origin.parentId ?? null,
     retryOf: origin.retryOf ?? null,
   };
@@ -150,10 +148,11 @@ export function toEnvelope({ task, input, options }: Request, origin: Origin): E
 
 /** Every fault of a failed parse, its path below `root`. */
 export function faultsOf(error: z.ZodError, root?: string): readonly Fault[] {
-  return error.issues.map(({ path, message }) => ({
-    path: formatPath(root === undefined ? path : [root, ...path]),
-    message,
-  }));
+  const below = (path: readonly PropertyKey[]): string => formatPath(root === undefined ? path : [root, ...path]);
+  return error.issues.flatMap((issue) => {
+    if (issue.code !== 'unrecognized_keys') return [{ path: below(issue.path), message: issue.message }];
+    return issue.keys.map((key) => ({ path: below([...issue.path, key]), message: 'is unknown' }));
+  });
 }
 
 function invalid(path: string, message: string): { ok: false; kind: 'invalid'; faults: readonly Fault[] } {
@@ -165,7 +164,7 @@ function inputOf(
   given: { input?: Json | undefined; args?: Json[] | undefined; kwargs?: Record<string, Json> | undefined },
 ): Checked<Json> {
   const { input, args, kwargs } = given;
-  if (args === undefined && kwargs === undefined) return { ok: true, value: input ?? {} };
+  if (args === undefined && kwargs === undefined) return { ok: true, value: input === undefined ? {} : input };
   if (input !== undefined) return invalid('input', 'input and args/kwargs exclude each other');
   const named: Record<string, Json> = { ...kwargs };
   const rest = task.params.at(-1)?.startsWith('...') === true ? task.params.at(-1)?.slice(3) : undefined;
@@ -176,8 +175,10 @@ function inputOf(
     named[name] = value;
   }
   const left = (args ?? []).slice(places.length);
-  if (rest !== undefined) named[rest] = left;
-  else if (left.length > 0) return invalid('args', `${task.name} takes at most ${String(places.length)} positional`);
+  if (rest !== undefined) {
+    if (left.length > 0 && Object.hasOwn(named, rest)) return invalid(`kwargs.${rest}`, 'is given in args already');
+    named[rest] ??= left;
+  } else if (left.length > 0) return invalid('args', `${task.name} takes at most ${String(places.length)} positional`);
   return { ok: true, value: named };
 }
 

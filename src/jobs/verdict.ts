@@ -68,15 +68,17 @@ export function putBackOf(attempt: Attempt, reason: string, moment: Moment): Fin
 /** An error as it is stored and shown. */
 export function errorOf(task: string, code: string, error: unknown): JobError {
   const text = error instanceof Error ? describe(error) : describeThrown(error);
-  const message = text.slice(0, MAX_ERROR_MESSAGE_CHARS);
-  return { code, message, fingerprint: fingerprint(task, code, message) };
+  return { code, message: text.slice(0, MAX_ERROR_MESSAGE_CHARS), fingerprint: fingerprint(task, code, text) };
 }
 
 /** When the job runs again; undefined where it has failed for good. */
 function retryTime(attempt: Attempt, outcome: Outcome & { kind: 'failure' }, moment: Moment): number | undefined {
   const { won, task, envelope } = attempt;
   if (!outcome.retryable || won.attempt > envelope.options.maxRetries) return undefined;
-  if (outcome.afterSeconds !== undefined) return moment.now + Math.ceil(outcome.afterSeconds * 1_000);
+  const { afterSeconds } = outcome;
+  if (afterSeconds !== undefined && afterSeconds >= 0 && Number.isFinite(afterSeconds)) {
+    return moment.now + Math.ceil(afterSeconds * 1_000);
+  }
   const { retryDelays } = envelope.options;
   const policy: RetryPolicy = retryDelays === null ? task.retry.delays : { kind: 'delays', seconds: retryDelays };
   return moment.now + retryDelayMs(policy, won.attempt, moment.fraction);

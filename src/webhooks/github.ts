@@ -4,7 +4,7 @@
 import { sha256Hex } from '../core/digest.ts';
 import { digestFromHex, verifyHmac } from '../core/hmac.ts';
 import { parseJson } from '../core/json.ts';
-import { GITHUB_TOKEN_TTL_MS } from '../core/limits.ts';
+import { GITHUB_TOKEN_TTL_MS, MAX_EVENT_ID_CHARS } from '../core/limits.ts';
 import { configured, type Provider, type Reading, type WebhookRequest } from './provider.ts';
 
 const PREFIX = 'sha256=';
@@ -33,7 +33,13 @@ export const github: Provider = {
     const delivery = request.headers.get('x-github-delivery');
     return {
       kind: 'event',
-      event: { event, eventId: delivery, payload: payload.value, tokens: tokensOf(event, delivery, request.body) },
+      event: {
+        event,
+        // A header: anybody may have made it long.
+        eventId: delivery?.slice(0, MAX_EVENT_ID_CHARS) ?? null,
+        payload: payload.value,
+        tokens: tokensOf(event, delivery, request.body),
+      },
     };
   },
 };

@@ -149,7 +149,7 @@ describe('the task of a call', () => {
   it('is refused with a member no call has, which is named', () => {
     const { faults } = refused({ task: 'send_email', input: { to: 'ada' }, inputs: {} });
     expect(faults).toHaveLength(1);
-    expect(faults[0]?.message).toContain('inputs');
+    expect(faults[0]).toEqual({ path: 'inputs', message: 'is unknown' });
   });
 });
 

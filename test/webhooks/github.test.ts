@@ -180,7 +180,13 @@ describe('what is not signed by GitHub is refused, and nothing is written', () =
       new Uint8Array([...unique('newline'), 0x0a]),
       new Uint8Array([...encode('{"note":"'), 0xff, 0xfe, ...encode('"}')]),
     ];
-    for (const body of odd) expect((await deliver(body)).body['status']).toBe('accepted');
+    // 60,000 odd bytes are 180,000 once each has become a replacement character.
+    odd.push(new Uint8Array([...encode('{"note":"'), ...new Uint8Array(60_000).fill(0xff), ...encode('"}')]));
+    for (const body of odd) {
+      const reply = await deliver(body);
+      expect(reply.body['status']).toBe('accepted');
+      expect((await get(`/api/v1/jobs/${String(reply.body['job_id'])}?wait=10`)).body['state']).toBe('SUCCESS');
+    }
   });
 });
 

@@ -3,20 +3,19 @@
 import { spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
-import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseEnv } from 'node:util';
 
-// No outside world (the banner asks for newer versions), and no trace store: it costs a third of the requests per second.
+// No outside world: the banner asks for newer versions, and Miniflare for what a request of the edge looks like.
 const QUIET = {
   WRANGLER_SEND_METRICS: 'false',
   WRANGLER_SEND_ERROR_REPORTS: 'false',
   WRANGLER_HIDE_BANNER: 'true',
   CLOUDFLARE_CF_FETCH_ENABLED: 'false',
-  X_LOCAL_OBSERVABILITY: 'false',
 };
 
-const root = join(import.meta.dirname, '..');
+export const root = join(import.meta.dirname, '..');
 const wrangler = join(root, 'node_modules', 'wrangler', 'bin', 'wrangler.js');
 const varsFile = join(root, '.dev.vars');
 
@@ -58,36 +57,15 @@ async function readVars() {
   }
 }
 
-/** Writes settings where only wrangler's own process reads them: not on its command line. */
-export async function writeEnvFile(state, settings) {
-  await mkdir(state, { recursive: true });
-  const file = join(state, 'settings.env');
-  const lines = Object.entries(settings).map(([name, value]) => `${name}=${quoted(name, value)}`);
-  await writeFile(file, `${lines.join('\n')}\n`, { mode: 0o600 });
-  await chmod(file, 0o600);
-  return file;
-}
-
-// wrangler reads the file with dotenv, which knows no escaped quotes, and expands `$name` even between single ones.
-function quoted(name, value) {
-  const quote = ["'", '`', '"'].find((each) => !value.includes(each));
-  if (quote === undefined) throw new Error(`${name} has all three kinds of quotes in it; leave one out.`);
-  return `${quote}${value.replaceAll('$', '\\$')}${quote}`;
-}
-
 /** In the environment of everything that is started here, and of nothing else on this machine. */
-const mark = { name: 'LOVAGE_STARTED_BY', value: randomUUID() };
+const [markName, markValue] = ['LOVAGE_STARTED_BY', randomUUID()];
+const marked = `${markName}=${markValue}`;
+Object.assign(process.env, QUIET, { [markName]: markValue });
 
-/** Starts wrangler in this process group, on the Node that runs this. */
-export function startWrangler(args, stdio, environment = {}) {
-  const env = { ...process.env, ...QUIET, ...environment, [mark.name]: mark.value };
-  return spawn(process.execPath, [wrangler, ...args], { cwd: root, env, stdio });
-}
-
-/** Runs wrangler to its end: what it wrote to stdout, or a rejection with all it said. `onStart` gets the process. */
+/** Runs wrangler to its end, in this process group and on the Node that runs this: what it wrote to stdout, or a rejection with all it said. `onStart` gets the process. */
 export function runWrangler(args, onStart = () => {}) {
   return new Promise((resolve, reject) => {
-    const child = startWrangler(args, ['ignore', 'pipe', 'pipe']);
+    const child = spawn(process.execPath, [wrangler, ...args], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
     onStart(child);
     let output = '';
     let said = '';
@@ -110,17 +88,32 @@ export class WranglerError extends Error {}
 
 /**
  * Kills whatever was started here and still runs, also what lost its parent: a wrangler that is killed leaves its
- * workerd behind. Found by the mark in the environment, which Linux shows; elsewhere wrangler has to clean up itself.
+ * workerd behind. Found by the mark in the environment, which Linux shows; elsewhere each has to end by itself.
  */
 export function killStrays() {
   // One that was being born while we looked is found the next time round.
   for (let round = 0; round < 10; round += 1) {
-    const strays = numbersIn('/proc').filter(
-      (pid) => pid !== process.pid && environmentOf(pid).includes(`${mark.name}=${mark.value}`),
-    );
+    const strays = numbersIn('/proc').filter((pid) => pid !== process.pid && environmentOf(pid).includes(marked));
     if (strays.length === 0) return;
     strays.forEach(kill);
   }
+}
+
+/**
+ * Lets a shell do the same once this process is gone, for when it is killed and can do nothing any more: a workerd that
+ * lives on would keep the port, and work on the same database beside the next one.
+ */
+export function leaveNothingBehind() {
+  const strays = `$(grep -lzx "${marked}" /proc/[0-9]*/environ)`;
+  const script = `read _; for file in ${strays}; do pid=\${file#/proc/}; kill -9 "\${pid%/environ}"; done`;
+  const guard = spawn('/bin/sh', ['-c', script], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    env: { PATH: process.env.PATH },
+  });
+  guard.on('error', () => {
+    // No shell, no guard.
+  });
+  guard.unref();
 }
 
 function kill(pid) {

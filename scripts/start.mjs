@@ -1,38 +1,34 @@
 // npm start: the whole system on this machine. One command, nothing to install or set.
-//   PORT (8787)   PERSIST_TO (.wrangler/state)   LOG_LEVEL (warn; info shows every job)   and every name in .dev.vars: the environment wins over the file
+//   PORT (8787)   PERSIST_TO (.wrangler/state)   LOG_LEVEL (warn; info shows every job)   WATCH (1; 0: edits are not served)
+//   and every name in .dev.vars: the environment wins over the file
 
 import { randomUUID } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
-import {
-  killStrays,
-  makeSettings,
-  readSettings,
-  runWrangler,
-  startWrangler,
-  WranglerError,
-  writeEnvFile,
-} from './local.mjs';
+import { killStrays, leaveNothingBehind, makeSettings, readSettings, runWrangler, WranglerError } from './local.mjs';
+import { bundle, serve, watchSources } from './serve.mjs';
 
 const TICK_EVERY_MS = 10_000;
-const READY_WITHIN_MS = 90_000;
-/** How long wrangler has to end by itself. Whoever ends us may well kill us 5 s after asking. */
-const END_WITHIN_MS = 3_500;
 /** Longer than any tick takes. A new one is fired only when the last has answered, or will not any more. */
 const TICK_WITHIN_MS = 280_000;
+/** How long a migration has to end by itself. Whoever ends us may well kill us 5 s after asking. */
+const END_WITHIN_MS = 3_000;
 
 const port = process.env.PORT || '8787';
 const state = resolve(process.env.PERSIST_TO || '.wrangler/state');
+const logLevel = process.env.LOG_LEVEL || 'warn';
 const address = `http://127.0.0.1:${port}`;
 
 /** What a person can put right: said without a stack. */
 class Refusal extends Error {}
 
-/** The wrangler that runs now: first the one that migrates, then the one that serves. */
-let running;
+/** The one command that should not be cut short. */
+let migration;
 let stopping = false;
 
 process.on('exit', killStrays);
+leaveNothingBehind();
 // Asked twice, it does not wait for anybody.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => (stopping ? process.exit(0) : end(0)));
 process.on('uncaughtException', fail);
@@ -40,23 +36,35 @@ process.on('uncaughtException', fail);
 await main().catch(fail);
 
 async function main() {
+  refuseOldNode();
   await refuseTakenPort();
   await makeSettings();
   const settings = await readSettings(process.env);
+  await mkdir(state, { recursive: true });
+  const folder = join(state, 'bundle');
+  const [script] = await Promise.all([bundle(folder), migrate()]);
+  if (stopping) return;
   // Its queues begin empty: the first tick of a new boot owes every open job a message.
-  const envFile = await writeEnvFile(state, { ...settings, BOOT_ID: randomUUID() });
-  if (stopping) return;
-  await runWrangler(
-    ['d1', 'migrations', 'apply', 'DB', '--local', '--persist-to', state],
-    (child) => (running = child),
-  );
-  if (stopping) return;
-  serve(envFile);
-  await untilReady();
+  const bindings = { ...settings, BOOT_ID: randomUUID() };
+  const server = await serve({ script, port: Number(port), state, settings: bindings, logLevel });
   await tick();
   if (stopping) return;
   announce(settings);
+  if (process.env.WATCH !== '0') watchSources(() => reload(server, folder));
   await tickOnAndOn();
+}
+
+function migrate() {
+  return runWrangler(['d1', 'migrations', 'apply', 'DB', '--local', '--persist-to', state], (child) => {
+    migration = child;
+    child.on('exit', () => (migration = undefined));
+  });
+}
+
+function refuseOldNode() {
+  const [major] = process.versions.node.split('.').map(Number);
+  if (major < 22)
+    throw new Refusal(`wrangler needs Node 22 or newer, this is ${process.version}; npm start brings its own.`);
 }
 
 async function refuseTakenPort() {
@@ -70,36 +78,17 @@ async function refuseTakenPort() {
     probe.listen(wanted, '127.0.0.1', free);
   }).catch((error) => {
     const why =
-      error.code === 'EADDRINUSE' ? 'is taken: something else listens there' : `cannot be used (${error.code})`;
-    throw new Refusal(`Port ${port} ${why}. Choose another, for example: PORT=${(wanted % 65_535) + 1} npm start`);
+      error.code === 'EADDRINUSE' ? 'is taken: something listens there already' : `cannot be used (${error.code})`;
+    throw new Refusal(`Port ${port} ${why}. Choose another one, for example: PORT=${(wanted % 65_535) + 1} npm start`);
   });
   await new Promise((closed) => probe.close(closed));
 }
 
-function serve(envFile) {
-  const where = ['--port', port, '--ip', '127.0.0.1', '--inspector-port', '0', '--persist-to', state];
-  const how = ['--env-file', envFile, '--log-level', process.env.LOG_LEVEL || 'warn'];
-  // A registry of its own: two instances are two Workers of one name.
-  const environment = { WRANGLER_REGISTRY_PATH: join(state, 'registry') };
-  running = startWrangler(
-    ['dev', ...where, ...how, '--show-interactive-dev-session=false'],
-    ['ignore', 'inherit', 'inherit'],
-    environment,
-  );
-  running.on('error', fail);
-  running.on('exit', (code, signal) => {
-    if (!stopping) fail(new Refusal(`wrangler ended by itself (${signal ?? code}); what it said is above.`));
-  });
-}
-
-async function untilReady() {
-  const giveUpAt = Date.now() + READY_WITHIN_MS;
-  while (!stopping) {
-    const live = await fetch(`${address}/health/live`, { signal: AbortSignal.timeout(2_000) }).catch(() => undefined);
-    if (live?.ok) return;
-    if (Date.now() > giveUpAt) throw new Refusal(`Nothing answers on ${address} after ${READY_WITHIN_MS / 1_000} s.`);
-    await sleep(100);
-  }
+async function reload(server, folder) {
+  await bundle(folder);
+  if (stopping) return;
+  await server.restart();
+  console.log('The sources changed: the Worker is a new one.');
 }
 
 async function tickOnAndOn() {
@@ -112,10 +101,20 @@ async function tickOnAndOn() {
 // Locally a cron trigger never fires by itself.
 async function tick() {
   if (stopping) return;
-  const url = `${address}/cdn-cgi/local/scheduled?cron=${encodeURIComponent('* * * * *')}`;
-  const fired = await fetch(url, { signal: AbortSignal.timeout(TICK_WITHIN_MS) }).catch((error) => ({ error }));
-  await fired.body?.cancel();
-  if (!fired.ok && !stopping) console.error(`The tick failed: ${fired.error?.message ?? `HTTP ${fired.status}`}`);
+  const cron = encodeURIComponent('* * * * *');
+  const problem = await ask(`/cdn-cgi/local/scheduled?cron=${cron}`, TICK_WITHIN_MS);
+  if (problem !== undefined && !stopping) console.error(`The tick failed: ${problem}`);
+}
+
+/** What is wrong with the answer to a GET; undefined where it is good. */
+async function ask(path, withinMs) {
+  try {
+    const answer = await fetch(`${address}${path}`, { signal: AbortSignal.timeout(withinMs) });
+    const text = await answer.text();
+    return answer.ok ? undefined : `HTTP ${answer.status}: ${text.slice(0, 500)}`;
+  } catch (error) {
+    return error.cause?.message ?? error.message;
+  }
 }
 
 function announce({ ADMIN_API_KEY: key }) {
@@ -137,12 +136,12 @@ function fail(error) {
   end(1);
 }
 
-/** Ends with `code` as soon as wrangler has: what it leaves behind dies with us. */
+/** Ends with `code`. Everything started here dies with us; only the migration may bring itself to an end. */
 function end(code) {
   stopping = true;
-  if (running === undefined || running.exitCode !== null || running.signalCode !== null) process.exit(code);
-  running.on('exit', () => process.exit(code));
-  running.kill('SIGTERM');
+  if (migration === undefined) process.exit(code);
+  migration.on('exit', () => process.exit(code));
+  migration.kill('SIGTERM');
   setTimeout(() => process.exit(code), END_WITHIN_MS);
 }
 

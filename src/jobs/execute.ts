@@ -5,7 +5,6 @@ import { z } from 'zod';
 import { within } from '../core/deadline.ts';
 import type { Envelope } from '../core/envelope.ts';
 import { BATCH_BUDGET_MS, EARLY_WAIT_MS, HOOK_DEADLINE_MS, LAST_DELIVERY } from '../core/limits.ts';
-import type { State } from '../core/states.ts';
 import type { Won } from '../store/claims.ts';
 import { limitsOf, prepareAttempt, runAttempt, type Attempt, type Outcome } from './attempt.ts';
 import { claimAll } from './claim.ts';
@@ -16,7 +15,7 @@ import { logError, logInfo } from './log.ts';
 import { ACK, retryIn, type Delivery, type Settle, type Settlement } from './settlement.ts';
 import { Discard } from './outcome.ts';
 import type { Runtime } from './runtime.ts';
-import { defineTask, type Task } from './task.ts';
+import { defineTask, type Job, type Task } from './task.ts';
 import { finishOf, putBackOf, type Moment } from './verdict.ts';
 
 /** Runs a batch of jobs, each id once. Never rejects where the database answers; settles what it can in any case. */
@@ -43,6 +42,7 @@ class BatchRun {
   readonly #settle: Settle;
   readonly #finisher: Finisher;
   readonly #running = new Set<Attempt>();
+  #succeeded = 0;
 
   constructor(rt: Runtime, endsAt: number, deliveries: ReadonlyMap<string, Delivery>, settle: Settle) {
     this.#rt = rt;
@@ -70,6 +70,7 @@ class BatchRun {
     }
     over.abort();
     await leases;
+    logInfo('batch.ended', { jobs: attempts.length, succeeded: this.#succeeded });
   }
 
   #prepare(won: Won): readonly Attempt[] {
@@ -89,10 +90,8 @@ class BatchRun {
           : finishOf(attempt, outcome, this.#moment(attempt));
       const written = await this.#finisher.write(finish);
       this.#settle(won.id, settlementOf(written, finish.dueAt, finish.sentAt !== null, this.#rt.clock.now()));
-      logInfo('job.ended', { job: won.id, task: attempt.task.name, state: written, attempt: won.attempt });
-      // A hook that hangs must not hold its batch.
-      if (outcome !== 'no time left')
-        await within(this.#rt.clock, HOOK_DEADLINE_MS, callHooks(attempt, outcome, written));
+      this.#note(attempt, written);
+      if (outcome !== 'no time left') await callHook(this.#rt, attempt, outcome, written);
     } catch (error) {
       // The database stayed silent: the lease runs out, and the sweep counts the attempt as lost.
       logError('job.unwritten', error, { job: won.id, task: attempt.task.name });
@@ -105,6 +104,12 @@ class BatchRun {
   async #outcomeOf(attempt: Attempt): Promise<Outcome | 'no time left'> {
     if (this.#rt.clock.now() + limitsOf(attempt).hardMs > this.#endsAt) return 'no time left';
     return runAttempt(this.#rt, attempt);
+  }
+
+  // A line for each job that went well would cost more than the job: the batch says how many they were.
+  #note({ won, task }: Attempt, written: Written): void {
+    if (written === 'SUCCESS') this.#succeeded += 1;
+    else logInfo('job.ended', { job: won.id, task: task.name, state: written, attempt: won.attempt });
   }
 
   #moment({ envelope }: Attempt): Moment {
@@ -138,12 +143,20 @@ function unknownTask(envelope: Envelope): Task {
   return { ...UNKNOWN_TASK, name: envelope.task };
 }
 
-async function callHooks({ task, job }: Attempt, outcome: Outcome, written: Written): Promise<void> {
+async function callHook(rt: Runtime, { task, job }: Attempt, outcome: Outcome, written: Written): Promise<void> {
+  const hook = hookOf(task, job, outcome, written);
+  if (hook === undefined) return;
   try {
-    if (outcome.kind === 'success' && written === 'SUCCESS') await task.onSuccess?.(outcome.value, job);
-    else if (outcome.kind === 'failure' && written === 'RETRY') await task.onRetry?.(outcome.error, job);
-    else if (outcome.kind === 'failure' && written === 'FAILURE') await task.onFailure?.(outcome.error, job);
+    // One that hangs must not hold its batch.
+    await within(rt.clock, HOOK_DEADLINE_MS, Promise.resolve(hook()));
   } catch (error) {
-    logError('hook.failed', error, { job: job.id, task: task.name, state: written satisfies State | 'stale' });
+    logError('hook.failed', error, { job: job.id, task: task.name, state: written });
   }
+}
+
+function hookOf(task: Task, job: Job, outcome: Outcome, written: Written): (() => Promise<void> | void) | undefined {
+  if (outcome.kind === 'success' && written === 'SUCCESS') return task.onSuccess?.bind(task, outcome.value, job);
+  if (outcome.kind !== 'failure') return undefined;
+  if (written === 'RETRY') return task.onRetry?.bind(task, outcome.error, job);
+  return written === 'FAILURE' ? task.onFailure?.bind(task, outcome.error, job) : undefined;
 }

@@ -2,7 +2,7 @@
 
 import { byteLength } from '../core/json.ts';
 import { FINISH_LINGER_MS, MAX_BOUND_BYTES } from '../core/limits.ts';
-import type { Statement } from '../core/ports.ts';
+import { DatabaseError, type Statement } from '../core/ports.ts';
 import type { State } from '../core/states.ts';
 import { finishJobs, readFinished, readUnwon, selectUnwon, type Finish } from '../store/claims.ts';
 import { recordFailures } from '../store/dead-letters.ts';
@@ -50,15 +50,21 @@ export class Finisher {
     this.#flushing = true;
     while (this.#pending.length > 0) {
       if (this.#running > 0) await this.#rt.clock.sleep(FINISH_LINGER_MS);
-      const group = this.#take();
-      try {
-        const written = await this.#commit(group.map(({ finish }) => finish));
-        for (const { finish, settle } of group) settle(written.get(finish.id) ?? 'stale');
-      } catch (error) {
-        for (const { fail } of group) fail(error);
-      }
+      await this.#commitGroup(this.#take());
     }
     this.#flushing = false;
+  }
+
+  async #commitGroup(group: readonly Pending[]): Promise<void> {
+    try {
+      const written = await this.#commit(group.map(({ finish }) => finish));
+      for (const { finish, settle } of group) settle(written.get(finish.id) ?? 'stale');
+    } catch (error) {
+      const refused = error instanceof DatabaseError && error.kind === 'refused';
+      // One outcome the database will not have must not spoil the others: each by itself.
+      if (refused && group.length > 1) for (const each of group) await this.#commitGroup([each]);
+      else for (const { fail } of group) fail(error);
+    }
   }
 
   #take(): readonly Pending[] {

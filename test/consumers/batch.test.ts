@@ -512,3 +512,35 @@ test('a consumer with time on its hands sends what is owed, now and then, withou
   await bench.deliver([{ nonsense: true }]);
   expect(bench.statements('owed')).toBe(1);
 });
+
+test('an outcome the database refuses does not spoil those it was to be written with', async () => {
+  const bench = new Bench();
+  const jobs = [];
+  for (const input of ['good', 'poison', 'fine']) jobs.push(await bench.enqueue({ task: 'debug_task', input }));
+  const envelopes = bench.queues.take().map(({ envelope }) => envelope);
+  await env.DB.exec(
+    `CREATE TRIGGER no_poison BEFORE UPDATE ON jobs WHEN instr(NEW.result, 'poison') BEGIN SELECT RAISE(ABORT, 'no poison'); END`,
+  );
+  const answers = await bench.deliver(envelopes);
+  await env.DB.exec(`DROP TRIGGER no_poison`);
+  expect(answers.map(({ answer }) => answer)).toEqual(['ack', { delaySeconds: 60 }, 'ack']);
+  const states = await Promise.all(jobs.map(async ({ id }) => (await bench.job(id)).state));
+  expect(states).toEqual(['SUCCESS', 'STARTED', 'SUCCESS']);
+});
+
+test('a hook that hangs does not hold its batch', async () => {
+  const clock = new HeldClock(START);
+  const hanging = defineTask({
+    name: 'test.hanging_hook',
+    queue: 'default',
+    input: z.unknown(),
+    run: () => 'done',
+    onSuccess: () => new Promise<never>(() => undefined),
+  });
+  const bench = new Bench({ tasks: [hanging], clock });
+  const { id } = await bench.enqueue({ task: 'test.hanging_hook' });
+  const batch = bench.deliver(bench.queues.take().map(({ envelope }) => envelope));
+  await settled();
+  await clock.advance(10_000);
+  expect(await batch).toEqual([{ id, answer: 'ack' }]);
+});

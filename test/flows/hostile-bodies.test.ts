@@ -3,17 +3,7 @@ import { request } from 'node:http';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import {
-  answerOf,
-  countStatements,
-  enqueue,
-  listJobs,
-  readJob,
-  sendGithub,
-  startProduct,
-  type Answer,
-  type Product,
-} from './product.ts';
+import { answerOf, countStatements, listJobs, sendGithub, startProduct, type Answer, type Product } from './product.ts';
 
 const MB = 1024 * 1024;
 
@@ -117,9 +107,11 @@ describe.each(['/api/v1/jobs', '/api/v1/jobs/batch'])('POST %s', (path) => {
     expect(bytesSent).toBeLessThan(30 * MB);
   });
 
-  test('answers 413 to 30 MB sent in one go', async () => {
-    const { answer } = await withhold(path, 30 * MB, 30 * MB);
-    pathsOf(answer, 413);
+  test('answers 413 to 30 MB sent in one go, or hangs up on a client that does not listen while it sends', async () => {
+    const outcome = await withhold(path, 30 * MB, 30 * MB).catch((error: unknown) => error as Error);
+    if (outcome instanceof Error)
+      expect(outcome).toMatchObject({ code: expect.stringMatching(/^(ECONNRESET|EPIPE)$/) });
+    else pathsOf(outcome.answer, 413);
   });
 });
 
@@ -206,15 +198,13 @@ test('a batch of nothing but bad jobs says of each what is wrong with it', async
   ]);
 });
 
-describe('after all that', () => {
-  afterAll(async () => {
-    const id = await enqueue(product, 'debug_task', { still: 'here' });
-    expect(await readJob(product, id, 20)).toMatchObject({ state: 'SUCCESS' });
+test('clients that hang up in the middle of their upload hurt nobody else', async () => {
+  const hangUps = Array.from({ length: 60 }, async (_, n) => {
+    const path = n % 3 === 0 ? '/webhooks/github' : '/api/v1/jobs';
+    await hangUpWithin(path, 1 * MB, 64 * 1024, n % 20);
   });
-  test('a good call still works', () => {
-    // Sent in afterAll: every test of this file checks that it left nothing behind.
-    expect(product.group.living().size).toBeGreaterThan(0);
-  });
+  await Promise.all(hangUps);
+  pathsOf(await postRaw('/api/v1/jobs', 'not JSON'), 400);
 });
 
 /**
@@ -266,5 +256,25 @@ function withhold(
       outgoing.write(part, writeOn);
     };
     writeOn();
+  });
+}
+
+/** Announces `contentLength` bytes, sends the first of them, and is gone `afterMs` later. */
+function hangUpWithin(path: string, contentLength: number, bytes: number, afterMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    const outgoing = request(`${product.address}${path}`, {
+      method: 'POST',
+      agent: false,
+      headers: {
+        authorization: `Bearer ${product.key}`,
+        'content-type': 'application/json',
+        'content-length': String(contentLength),
+      },
+    });
+    // Whether it heard something by then is all the same.
+    outgoing.on('response', (response) => response.resume());
+    outgoing.on('error', () => undefined);
+    outgoing.on('close', resolve);
+    outgoing.write(new Uint8Array(bytes).fill(0x20), () => setTimeout(() => outgoing.destroy(), afterMs));
   });
 }

@@ -52,7 +52,8 @@ export async function startProduct({ persistTo, env = {} }: StartOptions = {}): 
   const port = String(await freePort());
   const key = env['ADMIN_API_KEY'] ?? `key_${randomUUID()}`;
   const githubSecret = env['GITHUB_WEBHOOK_SECRET'] ?? `secret_${randomUUID()}`;
-  const settings = { ADMIN_API_KEY: key, GITHUB_WEBHOOK_SECRET: githubSecret, DEBUG_TASKS: '1' };
+  // Whoever edits the sources meanwhile does not restart what is tested.
+  const settings = { ADMIN_API_KEY: key, GITHUB_WEBHOOK_SECRET: githubSecret, DEBUG_TASKS: '1', WATCH: '0' };
   const group = startGroup(NODE, ['scripts/start.mjs'], ROOT, { ...settings, ...env, PORT: port, PERSIST_TO: state });
   const address = `http://127.0.0.1:${port}`;
   try {

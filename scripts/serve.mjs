@@ -1,0 +1,98 @@
+// The Worker on this machine: what a deploy would upload, on workerd, with the bindings of wrangler.toml.
+//
+// Not `wrangler dev`: that puts a proxy before the Worker, which ends the whole server when a client hangs up in the
+// middle of an upload (https://github.com/cloudflare/workers-sdk/issues/15451), and costs two thirds of the requests per
+// second. Both read wrangler.toml by the same function and keep the same state, so `wrangler d1 … --local` goes on working.
+
+import { watch } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { root, runWrangler, WranglerError } from './local.mjs';
+
+const config = join(root, 'wrangler.toml');
+/** From the first change of a file to the next bundle: editors save many at once. */
+const SETTLE_MS = 200;
+
+/** Bundles the Worker as a deploy does, into `folder`. */
+export async function bundle(folder) {
+  await runWrangler(['deploy', '--dry-run', '--outdir', folder]);
+  return join(folder, 'index.js');
+}
+
+/**
+ * Serves a bundle. `settings` are the Worker's secrets; `state` is what `--persist-to` is for wrangler.
+ * Resolves when it listens. The runtime dies with this process.
+ */
+export async function serve({ script, port, state, settings, logLevel }) {
+  process.env.WRANGLER_LOG ??= 'warn';
+  // As late as this: they take a second to load, and put their own handlers of signals behind ours.
+  const { unstable_getMiniflareWorkerOptions: workerOptions, unstable_readConfig: readConfig } =
+    await import('wrangler');
+  const { convertV4MiniflareOptions, Log, LogLevel, Miniflare } = require_('miniflare');
+  const wranglerConfig = readConfig({ config }, { hideWarnings: true });
+  const { modulesRules: _, ...worker } = workerOptions(wranglerConfig).workerOptions;
+  const options = convertV4MiniflareOptions({
+    ...worker,
+    name: wranglerConfig.name,
+    modules: [{ type: 'ESModule', path: script }],
+    modulesRoot: join(script, '..'),
+    bindings: { ...worker.bindings, ...settings },
+    host: '127.0.0.1',
+    port,
+    // Where wrangler's own commands look for it.
+    resourcePersistencePath: join(state, 'v3'),
+    // GET /cdn-cgi/local/scheduled fires the cron trigger, as under `wrangler dev`.
+    unsafeTriggerHandlers: true,
+    telemetry: { enabled: false },
+    logRequests: false,
+    log: new Log(LogLevel.WARN),
+    handleStructuredLogs: (entry) => print(entry, logLevel),
+  });
+  const miniflare = new Miniflare(options);
+  await miniflare.ready;
+  return {
+    /** Starts the runtime anew, with what the bundle is now. Its queues begin empty. */
+    restart: async () => {
+      await miniflare.setOptions(options);
+      await miniflare.ready;
+    },
+  };
+}
+
+// Miniflare is wrangler's: the very one, not another of the same name.
+function require_(name) {
+  const here = createRequire(import.meta.url);
+  return createRequire(here.resolve('wrangler'))(name);
+}
+
+const LOUDNESS = ['none', 'error', 'warn', 'info', 'debug'];
+
+function print({ level, message }, logLevel) {
+  const loudness = LOUDNESS.indexOf(level === 'log' ? 'info' : level);
+  if (loudness > LOUDNESS.indexOf(logLevel)) return;
+  if (level === 'error' || level === 'warn') console.error(message);
+  else console.log(message);
+}
+
+/** Calls `onChange` when the sources change, never twice at once; what changes meanwhile is seen by one more call. */
+export function watchSources(onChange) {
+  let changed = false;
+  let busy = false;
+  const look = async () => {
+    if (busy) return;
+    busy = true;
+    while (changed) {
+      changed = false;
+      await new Promise((settled) => setTimeout(settled, SETTLE_MS));
+      await onChange().catch((error) => {
+        console.error(error instanceof WranglerError ? error.message : error);
+      });
+    }
+    busy = false;
+  };
+  const watcher = watch(join(root, 'src'), { recursive: true }, () => {
+    changed = true;
+    void look();
+  });
+  watcher.on('error', (error) => console.error(`Changes of the sources are not seen any more: ${error.message}`));
+}

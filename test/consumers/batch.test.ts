@@ -2,6 +2,7 @@ import { env } from 'cloudflare:workers';
 import { beforeEach, expect, test } from 'vitest';
 import { z } from 'zod';
 import { claimAll } from '../../src/jobs/claim.ts';
+import { loseLapsed } from '../../src/jobs/lapse.ts';
 import { Discard } from '../../src/jobs/outcome.ts';
 import { defineTask, type Job } from '../../src/jobs/task.ts';
 import { tick } from '../../src/cron/tick.ts';
@@ -211,6 +212,25 @@ test('a finish whose answer was lost is not done twice and its result stays', as
   expect(runsOf('ambiguous')).toBe(1);
 });
 
+test('a retry whose answer was lost keeps its message, and its hook runs', async () => {
+  const hooked: string[] = [];
+  const failing = defineTask({
+    name: 'test.failing',
+    queue: 'default',
+    input: z.unknown(),
+    retry: { max: 1, delays: { kind: 'delays', seconds: [10] } },
+    run: () => Promise.reject(new Error('no')),
+    onRetry: (_error, job) => void hooked.push(job.id),
+  });
+  const bench = new Bench({ tasks: [failing] });
+  const { id } = await bench.enqueue({ task: 'test.failing' });
+  let failures = 0;
+  bench.db.fault = (names) =>
+    names.startsWith('finish') && failures++ === 0 ? { when: 'after', error: outage() } : undefined;
+  const [answer] = await bench.drain();
+  expect([answer?.answer, hooked]).toEqual([{ delaySeconds: 10 }, [id]]);
+});
+
 test('a claim whose answer was lost is won again and counts no second attempt', async () => {
   const bench = new Bench({ tasks: [counted] });
   const job = await bench.enqueue({ task: 'test.counted', input: { key: 'lost-claim' } });
@@ -221,21 +241,19 @@ test('a claim whose answer was lost is won again and counts no second attempt', 
   expect([done.state, done.attempt, runsOf('lost-claim')]).toEqual(['SUCCESS', 1, 1]);
 });
 
-test('a late result of an attempt that lost its lease is dropped', async () => {
+test('a late result of an attempt that lost its lease is dropped, while the next attempt runs and after it', async () => {
   const clock = new HeldClock(START);
-  let release = (): void => undefined;
-  let attempts = 0;
+  const releases: (() => void)[] = [];
   const stuck = defineTask({
     name: 'test.stuck',
     queue: 'default',
     input: z.object({}),
     timeLimit: { softSeconds: 800, hardSeconds: 800 },
     longOnDefault: 'a test',
-    async run(_input, job) {
-      attempts += 1;
-      if (attempts > 1) return `run ${String(attempts)}`;
-      await new Promise<void>((resolve) => (release = resolve));
-      return `late, ${String(job.signal.aborted)}`;
+    async run() {
+      const run = releases.length + 1;
+      await new Promise<void>((resolve) => releases.push(resolve));
+      return `run ${String(run)}`;
     },
   });
   const first = new Bench({ tasks: [stuck], clock });
@@ -249,15 +267,30 @@ test('a late result of an attempt that lost its lease is dropped', async () => {
   const second = new Bench({ tasks: [stuck], clock });
   const taking = second.deliver([message?.envelope], { attempts: 2 });
   await settled();
-  await clock.advance(100);
-  await taking;
-  expect((await second.job(job.id)).result).toBe('run 2');
-  release();
+  releases[0]?.();
   await settled();
   await clock.advance(100);
   expect(await batch).toEqual([{ id: job.id, answer: 'ack' }]);
+  const running = await second.job(job.id);
+  expect([running.state, running.result]).toEqual(['STARTED', null]);
+  releases[1]?.();
+  await settled();
+  await clock.advance(100);
+  await taking;
   const done = await second.job(job.id);
   expect([done.result, done.lost, done.attempts.map(({ outcome }) => outcome)]).toEqual(['run 2', 1, ['lost']]);
+});
+
+test('an attempt whose lease was renewed meanwhile is not given up', async () => {
+  const clock = new HeldClock(START);
+  const bench = new Bench({ clock });
+  const { id } = await bench.enqueue({ task: 'debug.sleep', input: { seconds: 5 } });
+  const batch = bench.deliver(bench.queues.take().map(({ envelope }) => envelope));
+  await settled();
+  expect(await loseLapsed(bench.rt, [{ id, task: 'debug.sleep', claim: 1 }])).toEqual([]);
+  expect((await bench.job(id)).state).toBe('STARTED');
+  await clock.advance(5_100);
+  await batch;
 });
 
 test('heartbeats keep a long job from being taken over, and carry its progress', async () => {

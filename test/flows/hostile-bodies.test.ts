@@ -108,9 +108,8 @@ describe.each(['/api/v1/jobs', '/api/v1/jobs/batch'])('POST %s', (path) => {
   });
 
   test('answers 413 to 30 MB sent in one go, or hangs up on a client that does not listen while it sends', async () => {
-    const outcome = await withhold(path, 30 * MB, 30 * MB).catch((error: unknown) => error as Error);
-    if (outcome instanceof Error)
-      expect(outcome).toMatchObject({ code: expect.stringMatching(/^(ECONNRESET|EPIPE)$/) });
+    const outcome = await withhold(path, 30 * MB, 30 * MB).catch((error: unknown) => String(error));
+    if (typeof outcome === 'string') expect(outcome).toMatch(/ECONNRESET|EPIPE|socket hang up/);
     else pathsOf(outcome.answer, 413);
   });
 });
@@ -125,7 +124,7 @@ test('a webhook of 30 MB is answered 413, before it has come, with a length and 
 
 test('a signed webhook that is not JSON, nests too deep or has a key __proto__ is answered 400', async () => {
   for (const text of ['not JSON', '['.repeat(100_000), '{"a":{"__proto__":{"admin":true}}}']) {
-    const body = new TextEncoder().encode(text);
+    const body = new Uint8Array(new TextEncoder().encode(text));
     pathsOf(await sendGithub(product, 'push', body, randomUUID()), 400);
   }
 });

@@ -52,9 +52,8 @@ export async function startProduct({ persistTo, env = {} }: StartOptions = {}): 
   const port = String(await freePort());
   const key = env['ADMIN_API_KEY'] ?? `key_${randomUUID()}`;
   const githubSecret = env['GITHUB_WEBHOOK_SECRET'] ?? `secret_${randomUUID()}`;
-  // Whoever edits the sources meanwhile does not restart what is tested.
-  const settings = { ADMIN_API_KEY: key, GITHUB_WEBHOOK_SECRET: githubSecret, DEBUG_TASKS: '1', WATCH: '0' };
-  const group = startGroup(NODE, ['scripts/start.mjs'], ROOT, { ...settings, ...env, PORT: port, PERSIST_TO: state });
+  const settings = { ADMIN_API_KEY: key, GITHUB_WEBHOOK_SECRET: githubSecret, DEBUG_TASKS: '1' };
+  const group = startProgram({ ...settings, ...env, PORT: port, PERSIST_TO: state });
   const address = `http://127.0.0.1:${port}`;
   try {
     await untilReady(group, address);
@@ -79,6 +78,12 @@ export async function startProduct({ persistTo, env = {} }: StartOptions = {}): 
     stop: () => group.stop(),
     kill: () => group.kill(),
   };
+}
+
+/** `node scripts/start.mjs` and nothing more: it may not come up, and nobody waits for it. */
+export function startProgram(env: Record<string, string>): Group {
+  // Whoever edits the sources meanwhile does not restart what is tested.
+  return startGroup(NODE, ['scripts/start.mjs'], ROOT, { WATCH: '0', ...env });
 }
 
 async function untilReady(group: Group, address: string): Promise<void> {
@@ -214,11 +219,15 @@ export async function side<T>(items: readonly T[], width: number, work: (item: T
   await Promise.all(Array.from({ length: width }, lane));
 }
 
+const folders = new Set<string>();
+process.on('exit', () => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+/** A folder of this process alone, gone when it ends. */
 export async function temporaryFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'lovage-flow-'));
-  process.on('exit', () => {
-    rmSync(folder, { recursive: true, force: true });
-  });
+  folders.add(folder);
   return folder;
 }
 
@@ -308,8 +317,8 @@ export function startGroup(command: string, args: readonly string[], cwd: string
   };
 }
 
-// What vitest and npm put into the environment is not what somebody at a prompt has.
-function surroundings(): Record<string, string> {
+/** The environment of somebody at a prompt: without what vitest and npm put into ours. */
+export function surroundings(): Record<string, string> {
   const kept = Object.entries(process.env).flatMap(([name, value]) =>
     value !== undefined && /^(HOME|USER|LANG|TMPDIR|CI|NODE_EXTRA_CA_CERTS|SSL_CERT_FILE|\w+_proxy)$/i.test(name)
       ? [[name, value] as const]

@@ -1,4 +1,3 @@
-import { env } from 'cloudflare:workers';
 import { beforeEach, expect, test } from 'vitest';
 import { emptyDatabase } from '../worker/bench.ts';
 import { get, post, remove, run } from '../worker/client.ts';
@@ -39,18 +38,6 @@ test('INV-F17 dead letters: a poisoned job leaves one letter; mended and requeue
   const job = (await get(`/api/v1/jobs/${String(requeued.body['id'])}?wait=10`)).body;
   expect(job).toMatchObject({ state: 'SUCCESS', retry_of: failed['id'], source: 'requeue', tags: ['p'] });
   expect((await letters())[0]?.requeued_as).toBe(requeued.body['id']);
-});
-
-test('two requests to requeue one letter at once make one run', async () => {
-  await run({ task: 'debug.fail', options: { max_retries: 0 } });
-  const [letter] = await letters();
-  const path = `/api/v1/dead-letters/${String(letter?.id)}/requeue`;
-  const [one, two] = await Promise.all([post(path), post(path)]);
-  const rows = await env.DB.prepare(`SELECT id FROM jobs WHERE source = 'requeue'`).all();
-  const ids = [one.body['requeued_as'], two.body['requeued_as']];
-  // One after the other is two runs, on purpose; at once they are one.
-  expect(rows.results.length).toBe(new Set(ids).size);
-  expect([one.status, two.status]).toEqual([202, 202]);
 });
 
 test('a requeue whose input the task refuses is 422 and runs nothing', async () => {

@@ -10,7 +10,7 @@ const context = { waitUntil: () => undefined, passThroughOnException: () => unde
 async function ask(bench: Bench, path: string, init: RequestInit = {}): Promise<Response> {
   const headers = { authorization: `Bearer ${ADMIN_KEY}`, 'content-type': 'application/json' };
   const app = createApp(() => bench.rt);
-  return app.fetch(new Request(`http://lovage.test${path}`, { headers, ...init }), env as unknown as Env, context);
+  return app.fetch(new Request(`http://lovage.test${path}`, { headers, ...init }), env, context);
 }
 
 test('health is 503 and names the binding that does not answer', async () => {

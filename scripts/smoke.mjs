@@ -1,0 +1,103 @@
+// npm run smoke: what a newcomer does, against an instance that runs: one job, and one signed webhook, sent twice.
+//   node scripts/smoke.mjs [address] [key]
+//   address: http://127.0.0.1:$PORT by default   key: ADMIN_API_KEY   and GITHUB_WEBHOOK_SECRET, as npm start reads them
+//   WAIT_SECONDS (5): how long the instance may take to come up
+
+import { createHmac, randomUUID } from 'node:crypto';
+import { readSettings } from './local.mjs';
+
+const settings = await readSettings(process.env);
+const [address = `http://127.0.0.1:${process.env.PORT || '8787'}`, key = settings.ADMIN_API_KEY] =
+  process.argv.slice(2);
+const secret = settings.GITHUB_WEBHOOK_SECRET;
+const waitSeconds = Number(process.env.WAIT_SECONDS || '5');
+
+const FINISHES_WITHIN_SECONDS = 30;
+const ANSWERS_WITHIN_MS = 40_000;
+
+try {
+  await smoke();
+} catch (error) {
+  console.error(`FAILED  ${error.message}`);
+  process.exitCode = 1;
+}
+
+async function smoke() {
+  if (!key)
+    throw new Error('No key: give it as the second argument, or in ADMIN_API_KEY. npm start makes one in .dev.vars.');
+  if (!secret) throw new Error('No GITHUB_WEBHOOK_SECRET, neither in the environment nor in .dev.vars.');
+  await untilLive();
+  say('live', address);
+
+  const sent = await post('/api/v1/jobs', JSON.stringify({ task: 'debug_task', input: { hello: 'world' } }), {});
+  expect('POST /api/v1/jobs', sent, 202);
+  say('accepted', `job ${sent.body.id} on queue ${sent.body.queue}`);
+  const job = await finished(sent.body.id);
+  say(job.state, `attempt ${job.attempt}, result ${JSON.stringify(job.result?.input)}`);
+
+  const push = JSON.stringify({
+    ref: 'refs/heads/main',
+    after: randomUUID(),
+    repository: { full_name: 'lovage/smoke' },
+  });
+  const delivery = { 'x-github-event': 'push', 'x-github-delivery': randomUUID(), 'x-hub-signature-256': sign(push) };
+  const first = await post('/webhooks/github', push, delivery);
+  expect('POST /webhooks/github', first, 200);
+  say(first.body.status, `GitHub push as job ${first.body.job_id}`);
+  const webhook = await finished(first.body.job_id);
+  say(webhook.state, `attempt ${webhook.attempt}, result ${JSON.stringify(webhook.result)}`);
+
+  const again = await post('/webhooks/github', push, delivery);
+  expect('The same webhook again', again, 200);
+  if (again.body.status !== 'duplicate' || again.body.job_id !== first.body.job_id) {
+    throw new Error(`The same webhook again: ${JSON.stringify(again.body)}, not a duplicate of ${first.body.job_id}`);
+  }
+  say('duplicate', `the same webhook again is job ${again.body.job_id} still`);
+}
+
+async function untilLive() {
+  const giveUpAt = Date.now() + waitSeconds * 1_000;
+  for (;;) {
+    const live = await fetch(`${address}/health/live`, { signal: AbortSignal.timeout(5_000) }).catch((error) => ({
+      error,
+    }));
+    if (live.ok) return;
+    const why = live.error?.cause?.message ?? live.error?.message ?? `HTTP ${live.status}`;
+    if (Date.now() > giveUpAt) throw new Error(`${address} does not answer (${why}). Is it running? npm start`);
+    await new Promise((wake) => setTimeout(wake, 250));
+  }
+}
+
+async function finished(id) {
+  const { body: job } = await call(`/api/v1/jobs/${id}?wait=${FINISHES_WITHIN_SECONDS}`, {});
+  if (job.state === 'SUCCESS') return job;
+  const why = job.error?.message ?? job.waiting_for ?? job.detail ?? '';
+  throw new Error(`Job ${id} is ${job.state ?? 'unknown'} after ${FINISHES_WITHIN_SECONDS} s at most: ${why}`);
+}
+
+function post(path, body, headers) {
+  return call(path, { method: 'POST', body, headers: { 'content-type': 'application/json', ...headers } });
+}
+
+async function call(path, init) {
+  // Who sends a webhook has no key.
+  const headers = path.startsWith('/webhooks/') ? init.headers : { authorization: `Bearer ${key}`, ...init.headers };
+  const signal = AbortSignal.timeout(ANSWERS_WITHIN_MS);
+  const response = await fetch(`${address}${path}`, { ...init, headers, signal });
+  const text = await response.text();
+  const json = response.headers.get('content-type')?.includes('json') === true;
+  return { status: response.status, body: json ? JSON.parse(text) : { detail: text.slice(0, 500) } };
+}
+
+function sign(body) {
+  return `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`;
+}
+
+function expect(what, { status, body }, wanted) {
+  if (status === wanted) return;
+  throw new Error(`${what} answers ${status}, not ${wanted}: ${body.detail ?? JSON.stringify(body)}`);
+}
+
+function say(state, text) {
+  console.log(`${state.padEnd(9)}  ${text}`);
+}

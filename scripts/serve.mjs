@@ -31,29 +31,31 @@ export async function serve({ script, port, state, settings, logLevel }) {
   const { convertV4MiniflareOptions, Log, LogLevel, Miniflare } = require_('miniflare');
   const wranglerConfig = readConfig({ config }, { hideWarnings: true });
   const { modulesRules: _, ...worker } = workerOptions(wranglerConfig).workerOptions;
-  const options = convertV4MiniflareOptions({
-    ...worker,
-    name: wranglerConfig.name,
-    modules: [{ type: 'ESModule', path: script }],
-    modulesRoot: join(script, '..'),
-    bindings: { ...worker.bindings, ...settings },
-    host: '127.0.0.1',
-    port,
-    // Where wrangler's own commands look for it.
-    resourcePersistencePath: join(state, 'v3'),
-    // GET /cdn-cgi/local/scheduled fires the cron trigger, as under `wrangler dev`.
-    unsafeTriggerHandlers: true,
-    telemetry: { enabled: false },
-    logRequests: false,
-    log: new Log(LogLevel.WARN),
-    handleStructuredLogs: (entry) => print(entry, logLevel),
-  });
-  const miniflare = new Miniflare(options);
+  // Made anew each time, because this is when the bundle is read.
+  const options = () =>
+    convertV4MiniflareOptions({
+      ...worker,
+      name: wranglerConfig.name,
+      modules: [{ type: 'ESModule', path: script }],
+      modulesRoot: join(script, '..'),
+      bindings: { ...worker.bindings, ...settings },
+      host: '127.0.0.1',
+      port,
+      // Where wrangler's own commands look for it.
+      resourcePersistencePath: join(state, 'v3'),
+      // GET /cdn-cgi/local/scheduled fires the cron trigger, as under `wrangler dev`.
+      unsafeTriggerHandlers: true,
+      telemetry: { enabled: false },
+      logRequests: false,
+      log: new Log(LogLevel.WARN),
+      handleStructuredLogs: (entry) => print(entry, logLevel),
+    });
+  const miniflare = new Miniflare(options());
   await miniflare.ready;
   return {
     /** Starts the runtime anew, with what the bundle is now. Its queues begin empty. */
     restart: async () => {
-      await miniflare.setOptions(options);
+      await miniflare.setOptions(options());
       await miniflare.ready;
     },
   };
@@ -65,11 +67,11 @@ function require_(name) {
   return createRequire(here.resolve('wrangler'))(name);
 }
 
-const LOUDNESS = ['none', 'error', 'warn', 'info', 'debug'];
+// As wrangler names them; what console.log says is `log`.
+const LOUDNESS = { none: 0, error: 1, warn: 2, info: 3, log: 3, debug: 4 };
 
 function print({ level, message }, logLevel) {
-  const loudness = LOUDNESS.indexOf(level === 'log' ? 'info' : level);
-  if (loudness > LOUDNESS.indexOf(logLevel)) return;
+  if ((LOUDNESS[level] ?? 3) > (LOUDNESS[logLevel] ?? 2)) return;
   if (level === 'error' || level === 'warn') console.error(message);
   else console.log(message);
 }

@@ -6,11 +6,10 @@
 import { createHmac, randomUUID } from 'node:crypto';
 import { readSettings } from './local.mjs';
 
-const settings = await readSettings(process.env);
-const [address = `http://127.0.0.1:${process.env.PORT || '8787'}`, key = settings.ADMIN_API_KEY] =
-  process.argv.slice(2);
-const secret = settings.GITHUB_WEBHOOK_SECRET;
+const [address = `http://127.0.0.1:${process.env.PORT || '8787'}`, givenKey] = process.argv.slice(2);
 const waitSeconds = Number(process.env.WAIT_SECONDS || '5');
+let key;
+let secret;
 
 const FINISHES_WITHIN_SECONDS = 30;
 const ANSWERS_WITHIN_MS = 40_000;
@@ -23,10 +22,14 @@ try {
 }
 
 async function smoke() {
+  await untilLive();
+  // Not before: the first start makes them.
+  const settings = await readSettings(process.env);
+  key = givenKey ?? settings.ADMIN_API_KEY;
+  secret = settings.GITHUB_WEBHOOK_SECRET;
   if (!key)
     throw new Error('No key: give it as the second argument, or in ADMIN_API_KEY. npm start makes one in .dev.vars.');
   if (!secret) throw new Error('No GITHUB_WEBHOOK_SECRET, neither in the environment nor in .dev.vars.');
-  await untilLive();
   say('live', address);
 
   const sent = await post('/api/v1/jobs', JSON.stringify({ task: 'debug_task', input: { hello: 'world' } }), {});

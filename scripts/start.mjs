@@ -32,6 +32,7 @@ leaveNothingBehind();
 // Asked twice, it does not wait for anybody.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => (stopping ? process.exit(0) : end(0)));
 process.on('uncaughtException', fail);
+endWithNpm();
 
 await main().catch(fail);
 
@@ -143,6 +144,13 @@ function end(code) {
   migration.on('exit', () => process.exit(code));
   migration.kill('SIGTERM');
   setTimeout(() => process.exit(code), END_WITHIN_MS);
+}
+
+/** npm gives its signals to a shell, which dies of them and tells nobody: the sign is that our parent is another. */
+function endWithNpm() {
+  if (process.env.npm_lifecycle_event === undefined) return;
+  const parent = process.ppid;
+  setInterval(() => process.ppid === parent || stopping || end(0), 250).unref();
 }
 
 function sleep(milliseconds) {

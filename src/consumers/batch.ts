@@ -1,6 +1,5 @@
 // Queues in. A batch of messages becomes deliveries of jobs; each message is acked or retried, once. Never throws.
 
-import { z } from 'zod';
 import { parseMessage } from '../core/envelope.ts';
 import { fingerprint } from '../core/fingerprint.ts';
 import { newId } from '../core/ids.ts';
@@ -33,10 +32,11 @@ export async function consume(rt: Runtime, batch: IncomingBatch): Promise<void> 
     return;
   }
   const settlements = new Settlements();
-  const deliveries = await openMessages(rt, role.queue, batch.messages, settlements);
   try {
+    const { deliveries, unparseable } = openMessages(batch.messages, settlements);
     if (role.kind === 'jobs') await executeBatch(rt, deliveries, settlements.settle);
     else await reviveJobs(rt, deliveries, settlements.settle);
+    await bury(rt, role.queue, unparseable);
     if (batch.messages.length < QUEUES[role.queue].batchSize) await repairIdle(rt);
   } catch (error) {
     logError('batch.failed', error, { queue: batch.queue, messages: batch.messages.length });
@@ -51,13 +51,17 @@ async function reviveJobs(rt: Runtime, deliveries: readonly Delivery[], settle: 
   await owe(rt, deliveries, settle);
 }
 
-async function openMessages(
-  rt: Runtime,
-  queue: QueueName,
+interface Unparseable {
+  readonly message: IncomingMessage;
+  readonly problem: string;
+}
+
+function openMessages(
   messages: readonly IncomingMessage[],
   settlements: Settlements,
-): Promise<readonly Delivery[]> {
+): { readonly deliveries: readonly Delivery[]; readonly unparseable: readonly Unparseable[] } {
   const deliveries: Delivery[] = [];
+  const unparseable: Unparseable[] = [];
   for (const message of messages) {
     const parsed = parseMessage(message.body);
     switch (parsed.kind) {
@@ -71,23 +75,38 @@ async function openMessages(
         message.retry({ delaySeconds: UNKNOWN_TASK_RETRY_SECONDS });
         break;
       case 'unparseable':
-        await buryMessage(rt, queue, message, parsed.problem);
+        unparseable.push({ message, problem: parsed.problem });
         break;
     }
   }
-  return deliveries;
+  return { deliveries, unparseable };
 }
 
-async function buryMessage(rt: Runtime, queue: QueueName, message: IncomingMessage, problem: string): Promise<void> {
-  const error = { code: 'unparseable', message: problem, fingerprint: fingerprint('', 'unparseable', problem) };
-  const body = JSON.stringify(z.json().catch(String(message.body)).parse(message.body));
-  const id = newId(message.timestamp.getTime(), new TextEncoder().encode(message.id.padStart(9, '0').slice(-9)));
+/** Dead letters for what nobody could read, all in one transaction, after the jobs of the batch. */
+async function bury(rt: Runtime, queue: QueueName, unparseable: readonly Unparseable[]): Promise<void> {
+  if (unparseable.length === 0) return;
+  const at = rt.clock.now();
+  const letters = unparseable.map(({ message, problem }) => {
+    const error = { code: 'unparseable', message: problem, fingerprint: fingerprint('', 'unparseable', problem) };
+    const random = new TextEncoder().encode(message.id.padStart(9, '0').slice(-9));
+    return { id: newId(message.timestamp.getTime(), random), queue, body: textOf(message.body), error, at };
+  });
   try {
-    await transact(rt, [recordUnparseable({ id, queue, body, error, at: rt.clock.now() })]);
-    message.ack();
+    await transact(rt, letters.map(recordUnparseable));
+    for (const { message } of unparseable) message.ack();
   } catch (failure) {
-    logError('message.unburied', failure, { queue });
-    message.retry(delayOf(whileSilent(message.attempts)));
+    logError('message.unburied', failure, { queue, messages: unparseable.length });
+    for (const { message } of unparseable) answer(message, whileSilent(message.attempts));
+  }
+}
+
+// Any producer may have sent it: it need not have a JSON form, nor let itself be asked for one.
+function textOf(body: unknown): string {
+  try {
+    const text: unknown = JSON.stringify(body);
+    return typeof text === 'string' ? text : 'null';
+  } catch {
+    return '"a body that has no JSON form"';
   }
 }
 
@@ -123,10 +142,6 @@ function answer(message: IncomingMessage, settlement: Settlement): void {
       message.ack();
       return;
     case 'retry':
-      message.retry(delayOf(settlement));
+      message.retry({ delaySeconds: settlement.delaySeconds });
   }
-}
-
-function delayOf(settlement: Settlement): { delaySeconds: number } {
-  return { delaySeconds: settlement.kind === 'retry' ? settlement.delaySeconds : 0 };
 }

@@ -22,6 +22,15 @@ export const MAX_IDEMPOTENCY_KEY_CHARS = 255;
 export const MAX_TAGS = 20;
 export const MAX_TAG_CHARS = 100;
 export const MAX_RETRIES = 100;
+/** Longest progress note and reason of a deferral: they ride in statements that many jobs share. */
+export const MAX_NOTE_CHARS = 500;
+/** Faults a refusal lists; one body may hold hundreds of thousands. */
+export const MAX_FAULTS = 100;
+/** How far ahead anything may be due or be kept: a century. Beyond the year 275,760 there are no dates. */
+export const MAX_AHEAD_SECONDS = 100 * 365 * 86_400;
+/** Between these a job that shared its batch with another suspect comes back, so that the next batches differ. */
+export const SEPARATE_MIN_MS = 1_000;
+export const SEPARATE_MAX_MS = 30_000;
 /** Longest error message that is stored. */
 export const MAX_ERROR_MESSAGE_CHARS = 4_000;
 

@@ -12,7 +12,7 @@ import { readLapsed, selectLapsed, selectOpen } from '../store/sweeps.ts';
 export async function recoverLapsed(rt: Runtime): Promise<void> {
   const now = rt.clock.now();
   const lapsed = (await query(rt, selectLapsed(QUEUE_NAMES, now, SWEEP_PAGE))).map(readLapsed);
-  const waiting = await loseLapsed(rt, lapsed);
+  const waiting = await loseLapsed(rt, lapsed, now);
   if (waiting.length === 0) return;
   const rows = await query(rt, selectOpen(waiting));
   await sendMarked(rt, rows.map(readEnvelope), now);

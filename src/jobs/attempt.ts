@@ -2,7 +2,7 @@
 
 import type { Envelope } from '../core/envelope.ts';
 import { byteLength } from '../core/json.ts';
-import { MAX_INLINE_RESULT_BYTES } from '../core/limits.ts';
+import { MAX_INLINE_RESULT_BYTES, MAX_NOTE_CHARS } from '../core/limits.ts';
 import type { Won } from '../store/claims.ts';
 import { faultsOf } from './request.ts';
 import { Deferral, Discard, LeaseLost, Retry, SoftTimeLimitExceeded, Terminated } from './outcome.ts';
@@ -63,7 +63,7 @@ export function prepareAttempt(rt: Runtime, task: Task, envelope: Envelope, won:
       progress: (percent, note) => {
         // NaN is none, and must not reach a column that refuses it with everything beside it.
         attempt.progress = percent >= 0 ? Math.round(Math.min(100, percent)) : 0;
-        attempt.progressNote = note ?? null;
+        attempt.progressNote = note?.slice(0, MAX_NOTE_CHARS) ?? null;
       },
       defer: (later) =>
         new Deferral('until' in later ? later.until : rt.clock.now() + later.seconds * 1_000, later.reason),

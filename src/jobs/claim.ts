@@ -13,7 +13,7 @@ import {
 import { DatabaseError } from '../core/ports.ts';
 import { isFinal } from '../core/states.ts';
 import { insertJobs } from '../store/accept.ts';
-import { claimJobs, expireJobs, oweJobs, postponeJobs, readUnwon, readWon, selectUnwon } from '../store/claims.ts';
+import { claimJobs, expireJobs, explainWaiting, oweJobs, readUnwon, readWon, selectUnwon } from '../store/claims.ts';
 import type { Unwon, Won } from '../store/claims.ts';
 import { recordUnparseable } from '../store/dead-letters.ts';
 import { persist, query, transact } from './database.ts';
@@ -76,13 +76,14 @@ async function settleUnwon(rt: Runtime, left: readonly Delivery[], settle: Settl
   const of = (fate: Fate): typeof found => found.filter((each) => each.fate === fate);
 
   for (const { delivery } of of('over')) settle(delivery.envelope.id, ACK);
-  for (const { delivery, row } of of('leased')) {
-    const seconds = delaySecondsUntil(row.lease_until ?? now, now) + 1 + Math.floor(rt.random.fraction() * 5);
-    await putBack(rt, [delivery], seconds, settle);
-  }
-  for (const { delivery, row } of of('early')) {
-    await putBack(rt, [delivery], delaySecondsUntil(row.due_at, now), settle);
-  }
+  const later = new Map([
+    ...of('leased').map(({ delivery, row }) => {
+      const seconds = delaySecondsUntil(row.lease_until ?? now, now) + 1 + Math.floor(rt.random.fraction() * 5);
+      return [delivery, seconds] as const;
+    }),
+    ...of('early').map(({ delivery, row }) => [delivery, delaySecondsUntil(row.due_at, now)] as const),
+  ]);
+  await putBack(rt, [...later.keys()], (delivery) => later.get(delivery) ?? 1, settle);
   await owe(
     rt,
     of('far').map(({ delivery }) => delivery),
@@ -99,7 +100,7 @@ async function settleUnwon(rt: Runtime, left: readonly Delivery[], settle: Settl
     task: delivery.envelope.task,
     claim: row.claim,
   }));
-  await loseLapsed(rt, lapsed);
+  await loseLapsed(rt, lapsed, now);
   const again = [...lapsed, ...of('claimable')].map(({ delivery }) => delivery);
   return [...again, ...(await makeRows(rt, missing, settle))];
 }
@@ -165,28 +166,49 @@ async function bury(rt: Runtime, envelope: Envelope, reason: unknown): Promise<v
   await transact(rt, [recordUnparseable(letter)]);
 }
 
+/** Settles jobs of tasks that nobody here knows; returns what is to be claimed: the others, and what waited a day. */
 async function putBackUnknown(
   rt: Runtime,
   deliveries: readonly Delivery[],
   settle: Settle,
 ): Promise<readonly Delivery[]> {
-  const now = rt.clock.now();
-  const unknown = deliveries.filter(
-    ({ envelope }) => rt.registry.find(envelope.task) === undefined && now - envelope.acceptedAt < UNKNOWN_TASK_LIFE_MS,
-  );
+  const unknown = deliveries.filter(({ envelope }) => rt.registry.find(envelope.task) === undefined);
   if (unknown.length === 0) return deliveries;
-  const dueAt = now + UNKNOWN_TASK_RETRY_SECONDS * 1_000;
+  const now = rt.clock.now();
   const ids = unknown.map(({ envelope }) => envelope.id);
-  await transact(rt, [postponeJobs(ids, dueAt, 'no deployment here knows its task yet')]);
-  await putBack(rt, unknown, UNKNOWN_TASK_RETRY_SECONDS, settle);
-  return deliveries.filter((delivery) => !unknown.includes(delivery));
+  const [waiting, all] = await transact(rt, [
+    explainWaiting(ids, 'no deployment here knows its task yet', now),
+    selectUnwon(ids),
+  ]);
+  const since = new Map((waiting?.rows ?? []).map(({ id, due_at }) => [id, Number(due_at)]));
+  const over = new Set(
+    (all?.rows ?? [])
+      .map(readUnwon)
+      .filter((row) => isFinal(row.state))
+      .map(({ id }) => id),
+  );
+  const given = unknown.filter(({ envelope }) => {
+    const couldRunAt = since.get(envelope.id) ?? Math.max(envelope.acceptedAt, envelope.dueAt);
+    return !over.has(envelope.id) && now - couldRunAt >= UNKNOWN_TASK_LIFE_MS;
+  });
+  for (const id of over) settle(id, ACK);
+  const back = unknown.filter((delivery) => !given.includes(delivery) && !over.has(delivery.envelope.id));
+  await putBack(rt, back, () => UNKNOWN_TASK_RETRY_SECONDS, settle);
+  return deliveries.filter((delivery) => given.includes(delivery) || !unknown.includes(delivery));
 }
 
-/** The message again later; near the platform's limit of deliveries, a fresh one. */
-async function putBack(rt: Runtime, deliveries: readonly Delivery[], seconds: number, settle: Settle): Promise<void> {
+/** Messages again later; those near the platform's limit of deliveries are let go for fresh ones. */
+async function putBack(
+  rt: Runtime,
+  deliveries: readonly Delivery[],
+  secondsFor: (delivery: Delivery) => number,
+  settle: Settle,
+): Promise<void> {
   const worn = deliveries.filter(({ deliveries: count }) => count >= LAST_DELIVERY);
+  for (const delivery of deliveries) {
+    if (!worn.includes(delivery)) settle(delivery.envelope.id, retryIn(secondsFor(delivery)));
+  }
   await owe(rt, worn, settle);
-  for (const delivery of deliveries) if (!worn.includes(delivery)) settle(delivery.envelope.id, retryIn(seconds));
 }
 
 /** Lets messages go: their rows are owed new ones. Makes a row that is missing, so that nothing is lost. */

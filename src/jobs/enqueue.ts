@@ -11,6 +11,7 @@ import type { Acceptance, Item } from './flush.ts';
 import { portions } from './group.ts';
 import { logError } from './log.ts';
 import { callOptions, checkRequest, faultsOf, toEnvelope, type Fault, type Request } from './request.ts';
+import { claimToken } from './replay.ts';
 import type { Runtime } from './runtime.ts';
 import type { Task } from './task.ts';
 
@@ -64,7 +65,7 @@ async function admit(rt: Runtime, request: Request, { owner, source }: Caller): 
   if (token === undefined) return { envelope: toEnvelope(request, { id, source, now }), mode: 'new' };
   try {
     const claim = { token, jobId: id, digest: digestOf(request), ttlMs: IDEMPOTENCY_TTL_MS, now };
-    const { verdict, jobId, claimedAt } = await rt.replay.claim(`key:${owner}`, claim);
+    const { verdict, jobId, claimedAt } = await claimToken(rt, `key:${owner}`, claim);
     if (verdict === 'conflict') return { kind: 'conflict' };
     const envelope = toEnvelope(request, { id: jobId, source, now });
     return verdict === 'fresh' ? { envelope, mode: 'new' } : again(rt, envelope, claimedAt);

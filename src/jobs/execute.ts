@@ -4,13 +4,21 @@
 import { z } from 'zod';
 import { within } from '../core/deadline.ts';
 import type { Envelope } from '../core/envelope.ts';
-import { BATCH_BUDGET_MS, EARLY_WAIT_MS, HOOK_DEADLINE_MS, LAST_DELIVERY } from '../core/limits.ts';
-import type { Won } from '../store/claims.ts';
+import {
+  BATCH_BUDGET_MS,
+  EARLY_WAIT_MS,
+  HEARTBEAT_MS,
+  HOOK_DEADLINE_MS,
+  LAST_DELIVERY,
+  SEPARATE_MAX_MS,
+  SEPARATE_MIN_MS,
+} from '../core/limits.ts';
+import type { Finish, Won } from '../store/claims.ts';
 import { limitsOf, prepareAttempt, runAttempt, type Attempt, type Outcome } from './attempt.ts';
 import { claimAll } from './claim.ts';
 import { Finisher, type Written } from './finisher.ts';
 import { delaySecondsUntil } from './hand-out.ts';
-import { keepLeases } from './heartbeat.ts';
+import { beat, keepLeases } from './heartbeat.ts';
 import { logError, logInfo } from './log.ts';
 import { ACK, retryIn, type Delivery, type Settle, type Settlement } from './settlement.ts';
 import { Discard } from './outcome.ts';
@@ -24,7 +32,7 @@ export async function executeBatch(rt: Runtime, deliveries: readonly Delivery[],
   await waitForTheNearlyDue(rt, deliveries);
   const byId = new Map(deliveries.map((delivery) => [delivery.envelope.id, delivery]));
   const won = await claimAll(rt, deliveries, settle);
-  const run = new BatchRun(rt, startedAt + BATCH_BUDGET_MS, byId, settle);
+  const run = new BatchRun(rt, startedAt, byId, settle);
   await run.run(won);
 }
 
@@ -35,8 +43,16 @@ async function waitForTheNearlyDue(rt: Runtime, deliveries: readonly Delivery[])
   if (early.length > 0) await rt.clock.sleep(Math.max(...early));
 }
 
+/** Why a job that was won was not run after all, and what people are told. */
+const NOT_RUN = {
+  'too late': 'its batch had no time left for it',
+  apart: 'its last attempt vanished, so it waits to run apart from others',
+} as const;
+type NotRun = keyof typeof NOT_RUN;
+
 class BatchRun {
   readonly #rt: Runtime;
+  readonly #startedAt: number;
   readonly #endsAt: number;
   readonly #deliveries: ReadonlyMap<string, Delivery>;
   readonly #settle: Settle;
@@ -44,12 +60,13 @@ class BatchRun {
   readonly #running = new Set<Attempt>();
   #succeeded = 0;
 
-  constructor(rt: Runtime, endsAt: number, deliveries: ReadonlyMap<string, Delivery>, settle: Settle) {
+  constructor(rt: Runtime, startedAt: number, deliveries: ReadonlyMap<string, Delivery>, settle: Settle) {
     this.#rt = rt;
-    this.#endsAt = endsAt;
+    this.#startedAt = startedAt;
+    this.#endsAt = startedAt + BATCH_BUDGET_MS;
     this.#deliveries = deliveries;
     this.#settle = settle;
-    this.#finisher = new Finisher(rt, endsAt);
+    this.#finisher = new Finisher(rt, this.#endsAt);
   }
 
   async run(won: readonly Won[]): Promise<void> {
@@ -57,20 +74,28 @@ class BatchRun {
     if (attempts.length === 0) return;
     attempts.sort((a, b) => b.envelope.priority - a.envelope.priority);
     for (const attempt of attempts) this.#running.add(attempt);
+    // Looking after those that were not won may have taken long: what was won is still ours, or it is not started.
+    if (this.#rt.clock.now() - this.#startedAt > HEARTBEAT_MS) await beat(this.#rt, attempts);
     const over = new AbortController();
     const leases = keepLeases(this.#rt, this.#running, over.signal);
-    // A job whose attempt has vanished before may do so again: it runs when nobody else can be hurt.
-    const healthy = attempts.filter(({ won: { lost } }) => lost === 0);
-    const suspicious = attempts.filter(({ won: { lost } }) => lost > 0);
-    for (const _ of healthy) this.#finisher.expect();
-    await Promise.all(healthy.map((attempt) => this.#runOne(attempt)));
-    for (const attempt of suspicious) {
-      this.#finisher.expect();
-      await this.#runOne(attempt);
-    }
+    await this.#runAll(attempts.filter(({ won: { lost } }) => lost === 0));
+    await this.#runSuspects(attempts.filter(({ won: { lost } }) => lost > 0));
     over.abort();
     await leases;
     logInfo('batch.ended', { jobs: attempts.length, succeeded: this.#succeeded });
+  }
+
+  async #runAll(attempts: readonly Attempt[]): Promise<void> {
+    for (const _ of attempts) this.#finisher.expect();
+    await Promise.all(attempts.map((attempt) => this.#runOne(attempt, () => this.#outcomeOf(attempt))));
+  }
+
+  // A job whose attempt has vanished before may do so again. It runs when nobody else can be hurt: after the others, and
+  // without the other suspects, which come back at times of their own. One that kills its isolate is soon by itself.
+  async #runSuspects([first, ...others]: readonly Attempt[]): Promise<void> {
+    for (const _ of others) this.#finisher.expect();
+    await Promise.all(others.map((attempt) => this.#runOne(attempt, () => 'apart')));
+    if (first !== undefined) await this.#runAll([first]);
   }
 
   #prepare(won: Won): readonly Attempt[] {
@@ -80,18 +105,15 @@ class BatchRun {
     return [prepareAttempt(this.#rt, task ?? unknownTask(delivery.envelope), delivery.envelope, won)];
   }
 
-  async #runOne(attempt: Attempt): Promise<void> {
+  async #runOne(attempt: Attempt, run: () => Promise<Outcome | NotRun> | NotRun): Promise<void> {
     const { won } = attempt;
     try {
-      const outcome = await this.#outcomeOf(attempt);
-      const finish =
-        outcome === 'no time left'
-          ? putBackOf(attempt, 'its batch had no time left for it', this.#moment(attempt))
-          : finishOf(attempt, outcome, this.#moment(attempt));
+      const outcome = await run();
+      const finish = this.#finishOf(attempt, outcome);
       const written = await this.#finisher.write(finish);
       this.#settle(won.id, settlementOf(written, finish.dueAt, finish.sentAt !== null, this.#rt.clock.now()));
       this.#note(attempt, written);
-      if (outcome !== 'no time left') await callHook(this.#rt, attempt, outcome, written);
+      if (typeof outcome !== 'string') await callHook(this.#rt, attempt, outcome, written);
     } catch (error) {
       // The database stayed silent: the lease runs out, and the sweep counts the attempt as lost.
       logError('job.unwritten', error, { job: won.id, task: attempt.task.name });
@@ -101,8 +123,17 @@ class BatchRun {
     }
   }
 
-  async #outcomeOf(attempt: Attempt): Promise<Outcome | 'no time left'> {
-    if (this.#rt.clock.now() + limitsOf(attempt).hardMs > this.#endsAt) return 'no time left';
+  #finishOf(attempt: Attempt, outcome: Outcome | NotRun): Finish {
+    const moment = this.#moment(attempt);
+    if (typeof outcome !== 'string') return finishOf(attempt, outcome, moment);
+    const afterMs = outcome === 'apart' ? SEPARATE_MIN_MS + moment.fraction * (SEPARATE_MAX_MS - SEPARATE_MIN_MS) : 0;
+    return putBackOf(attempt, NOT_RUN[outcome], moment, afterMs);
+  }
+
+  async #outcomeOf(attempt: Attempt): Promise<Outcome | NotRun> {
+    // Its lease was lost before it began: another attempt has it, and whatever is written now hits no row.
+    if (attempt.job.signal.aborted) return 'too late';
+    if (this.#rt.clock.now() + limitsOf(attempt).hardMs > this.#endsAt) return 'too late';
     return runAttempt(this.#rt, attempt);
   }
 

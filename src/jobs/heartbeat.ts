@@ -17,7 +17,8 @@ export async function keepLeases(rt: Runtime, running: ReadonlySet<Attempt>, ove
   }
 }
 
-async function beat(rt: Runtime, attempts: readonly Attempt[]): Promise<void> {
+/** Renews the leases of these attempts now; whoever has lost his is told by his signal. Never rejects. */
+export async function beat(rt: Runtime, attempts: readonly Attempt[]): Promise<void> {
   try {
     const beats = attempts.map(({ won, startedAt, progress, progressNote }) => ({
       id: won.id,

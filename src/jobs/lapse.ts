@@ -9,10 +9,14 @@ import { logInfo } from './log.ts';
 import type { Runtime } from './runtime.ts';
 import { DEAD_LETTER_ROLE, errorOf } from './verdict.ts';
 
-/** Returns the ids that wait again. They count as sent: whoever calls this claims them or hands out their messages. */
+/**
+ * Returns the ids that wait again. They count as sent at `now`: whoever calls this claims them or hands out their
+ * messages.
+ */
 export async function loseLapsed(
   rt: Runtime,
   lapsed: readonly { readonly id: string; readonly task: string; readonly claim: number }[],
+  now: number,
 ): Promise<readonly string[]> {
   if (lapsed.length === 0) return [];
   const text = `Its attempts vanished without an outcome; after ${String(MAX_LOST + 1)} of them it is given up.`;
@@ -22,7 +26,7 @@ export async function loseLapsed(
     error: errorOf(task, 'lost', new Error(text)),
     deadLetterId: followUpId(id, DEAD_LETTER_ROLE, 0),
   }));
-  const [lost] = await transact(rt, [loseJobs(losses, rt.clock.now()), recordFailures(losses)]);
+  const [lost] = await transact(rt, [loseJobs(losses, now), recordFailures(losses)]);
   const states = (lost?.rows ?? []).map(readFinished);
   for (const { id, state } of states) logInfo('attempt.lost', { job: id, state });
   return states.filter(({ state }) => state === 'PENDING').map(({ id }) => id);

@@ -1,5 +1,7 @@
 // How a task ends its attempt other than by returning a value or throwing any error.
 
+import { MAX_NOTE_CHARS } from '../core/limits.ts';
+
 /** Thrown by a task: fail now, no retry. `code` is what its error shows. */
 export class Discard extends Error {
   override readonly name = 'Discard';
@@ -50,6 +52,6 @@ export class Deferral {
   constructor(until: number, reason: string) {
     if (!Number.isFinite(until)) throw new RangeError('A job can only be deferred to a finite time.');
     this.until = Math.ceil(until);
-    this.reason = reason;
+    this.reason = reason.slice(0, MAX_NOTE_CHARS);
   }
 }

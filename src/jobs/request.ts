@@ -5,6 +5,8 @@ import type { Envelope, JobOptions } from '../core/envelope.ts';
 import { parseInstant } from '../core/instant.ts';
 import { byteLength, formatPath, type Json } from '../core/json.ts';
 import {
+  MAX_AHEAD_SECONDS,
+  MAX_FAULTS,
   MAX_IDEMPOTENCY_KEY_CHARS,
   MAX_INLINE_INPUT_BYTES,
   MAX_RETRIES,
@@ -26,14 +28,13 @@ export type Checked<T> =
   | { readonly ok: true; readonly value: T }
   | { readonly ok: false; readonly kind: 'invalid' | 'too_large'; readonly faults: readonly Fault[] };
 
-const CENTURY_SECONDS = 100 * 365 * 86_400;
-const seconds = z.number().nonnegative().max(CENTURY_SECONDS);
+const seconds = z.number().nonnegative().max(MAX_AHEAD_SECONDS);
 
 /** A time as a call gives it: an instant (epoch ms), or seconds from when it is accepted. */
 type When = { readonly at: number } | { readonly afterSeconds: number };
 
 const when = z.unknown().transform((given, context): When => {
-  if (typeof given === 'number' && given >= 0 && given <= CENTURY_SECONDS) return { afterSeconds: given };
+  if (typeof given === 'number' && given >= 0 && given <= MAX_AHEAD_SECONDS) return { afterSeconds: given };
   const at = typeof given === 'string' ? parseInstant(given) : undefined;
   if (at !== undefined) return { at };
   context.addIssue({ code: 'custom', message: 'must be seconds from now, or an ISO 8601 instant with a zone' });
@@ -61,7 +62,7 @@ export const callOptions = z.strictObject({
   time_limit: timeLimit.optional(),
   soft_time_limit: timeLimit.optional(),
   idempotency_key: z.string().min(1).max(MAX_IDEMPOTENCY_KEY_CHARS).optional(),
-  result_ttl: z.int().positive().max(CENTURY_SECONDS).optional(),
+  result_ttl: z.int().positive().max(MAX_AHEAD_SECONDS).optional(),
   tags: z.array(z.string().min(1).max(MAX_TAG_CHARS)).max(MAX_TAGS).optional(),
 });
 export type CallOptions = z.infer<typeof callOptions>;
@@ -146,13 +147,15 @@ export function toEnvelope({ task, input, options }: Request, origin: Origin): E
   };
 }
 
-/** Every fault of a failed parse, its path below `root`. */
+/** The first hundred faults of a failed parse, their paths below `root`. */
 export function faultsOf(error: z.ZodError, root?: string): readonly Fault[] {
   const below = (path: readonly PropertyKey[]): string => formatPath(root === undefined ? path : [root, ...path]);
-  return error.issues.flatMap((issue) => {
+  const faults = error.issues.slice(0, MAX_FAULTS).flatMap((issue) => {
     if (issue.code !== 'unrecognized_keys') return [{ path: below(issue.path), message: issue.message }];
-    return issue.keys.map((key) => ({ path: below([...issue.path, key]), message: 'is unknown' }));
+    const keys = issue.keys.slice(0, MAX_FAULTS);
+    return keys.map((key) => ({ path: below([...issue.path, key]), message: 'is unknown' }));
   });
+  return faults.slice(0, MAX_FAULTS);
 }
 
 function invalid(path: string, message: string): { ok: false; kind: 'invalid'; faults: readonly Fault[] } {

@@ -12,11 +12,14 @@ import {
   type DeadLetterFilter,
   type DeadLetterRow,
 } from '../store/dead-letters.ts';
-import { query, transact } from './database.ts';
+import { persist, query } from './database.ts';
 import { sendMarked } from './hand-out.ts';
 import { copyOf } from './inspect.ts';
 import type { Fault } from './request.ts';
 import type { Runtime } from './runtime.ts';
+
+/** How long an outage is waited out. */
+const PATIENCE_MS = 2_000;
 
 export type Requeued =
   | {
@@ -54,21 +57,19 @@ async function requeueLetter(rt: Runtime, letter: DeadLetterRow, input: Json | u
     const message = 'its message could not be read, so nobody knows what to run';
     return { kind: 'refused', letter: id, faults: [{ path: '', message }] };
   }
-  const recipe = { task, queue, options, priority, tags, input: input ?? (letter.input as Json) };
+  const recipe = { task, queue, options, priority, tags, input: input === undefined ? (letter.input as Json) : input };
   const envelope = copyOf(rt, recipe, { source: 'requeue', retryOf });
   if ('ok' in envelope) return { kind: 'refused', letter: id, faults: envelope.faults };
   const now = envelope.acceptedAt;
-  const [made] = await transact(rt, [
+  const statements = [
     insertJobIf({ envelope, sentAt: now }, now, REQUEUE_GUARD, [id, requeues]),
     markRequeued(id, requeues, envelope.id),
-  ]);
-  if ((made?.rows.length ?? 0) > 0) {
-    await sendMarked(rt, [envelope], now);
-    return { kind: 'requeued', letter: id, jobId: envelope.id, task, queue };
-  }
-  // Another request was first: its job is this letter's new run.
+  ];
+  // Repeated by its id and its guard, it does nothing; whose run the letter has is then read from the letter.
+  await persist(rt, statements, now + PATIENCE_MS);
   const [row] = await query(rt, selectDeadLetter(id));
   const jobId = row === undefined ? null : readDeadLetter(row).requeued_as;
+  if (jobId === envelope.id) await sendMarked(rt, [envelope], now);
   if (jobId !== null) return { kind: 'requeued', letter: id, jobId, task, queue };
   return { kind: 'refused', letter: id, faults: [{ path: '', message: 'it was deleted meanwhile' }] };
 }

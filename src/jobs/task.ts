@@ -8,6 +8,7 @@ import {
   DEFAULT_MAX_RETRIES,
   DEFAULT_RESULT_TTL_SECONDS,
   DEFAULT_SOFT_SECONDS,
+  MAX_RETRIES,
   MAX_TIME_LIMIT_SECONDS,
 } from '../core/limits.ts';
 import { exponential, type RetryPolicy } from '../core/retry.ts';
@@ -83,6 +84,9 @@ export function defineTask<Schema extends z.ZodType, Output>(
     throw new Error(`Task name ${JSON.stringify(name)}: lower case, digits, "_" and ".", please.`);
   if (softSeconds <= 0 || softSeconds > hardSeconds || hardSeconds > MAX_TIME_LIMIT_SECONDS) {
     throw new Error(`Task ${name}: time limits must be 0 < soft ≤ hard ≤ ${String(MAX_TIME_LIMIT_SECONDS)} s.`);
+  }
+  if (retry?.max !== undefined && (retry.max < 0 || retry.max > MAX_RETRIES)) {
+    throw new Error(`Task ${name}: at most ${String(MAX_RETRIES)} retries.`);
   }
   return {
     ...definition,

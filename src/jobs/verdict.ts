@@ -2,7 +2,7 @@
 
 import { fingerprint } from '../core/fingerprint.ts';
 import { followUpId } from '../core/ids.ts';
-import { MAX_ERROR_MESSAGE_CHARS, MESSAGE_HORIZON_SECONDS } from '../core/limits.ts';
+import { MAX_AHEAD_SECONDS, MAX_ERROR_MESSAGE_CHARS, MESSAGE_HORIZON_SECONDS } from '../core/limits.ts';
 import { retryDelayMs, type RetryPolicy } from '../core/retry.ts';
 import type { Finish } from '../store/claims.ts';
 import type { AttemptRecord, JobError } from '../store/rows.ts';
@@ -60,9 +60,9 @@ export function finishOf(attempt: Attempt, outcome: Outcome, moment: Moment): Fi
   }
 }
 
-/** A job that was won and cannot be run now after all: back at once, its attempt returned. */
-export function putBackOf(attempt: Attempt, reason: string, moment: Moment): Finish {
-  return finishOf(attempt, { kind: 'deferred', until: moment.now, reason }, moment);
+/** A job that was won and is not to be run now after all: back after a while, its attempt returned. */
+export function putBackOf(attempt: Attempt, reason: string, moment: Moment, afterMs = 0): Finish {
+  return finishOf(attempt, { kind: 'deferred', until: moment.now + Math.round(afterMs), reason }, moment);
 }
 
 /** An error as it is stored and shown. */
@@ -85,7 +85,8 @@ function retryTime(attempt: Attempt, outcome: Outcome & { kind: 'failure' }, mom
 }
 
 // Within the horizon the message itself is put back; past it, or where it may not be, the row is owed a new one.
-function waitUntil(dueAt: number, moment: Moment): { dueAt: number; sentAt: number | null } {
+function waitUntil(wanted: number, moment: Moment): { dueAt: number; sentAt: number | null } {
+  const dueAt = Math.min(Math.max(0, wanted), moment.now + MAX_AHEAD_SECONDS * 1_000);
   const carried = dueAt - moment.now <= MESSAGE_HORIZON_SECONDS * 1_000 && moment.mayDelay();
   return { dueAt, sentAt: carried ? moment.now : null };
 }
@@ -94,8 +95,15 @@ function recordOf(attempt: Attempt, outcome: AttemptRecord['outcome'], now: numb
   return { attempt: attempt.won.attempt, started_at: attempt.startedAt, finished_at: now, outcome, error };
 }
 
+// Whatever a library made of its errors: a message that is an object, a getter that throws.
 function describe(error: Error): string {
-  return error.name === 'Error' ? error.message : `${error.name}: ${error.message}`;
+  try {
+    const { name, message }: { name: unknown; message: unknown } = error;
+    const text = typeof message === 'string' ? message : JSON.stringify(message);
+    return name === 'Error' ? text : `${String(name)}: ${text}`;
+  } catch {
+    return 'Thrown: an error that cannot be shown.';
+  }
 }
 
 function describeThrown(thrown: unknown): string {

@@ -5,6 +5,8 @@ import type { Failure } from './problems.ts';
 
 export type Read<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly failure: Failure };
 
+const NOT_JSON_TYPE: Failure = { kind: 'unsupported_type', detail: 'Send the body as application/json.' };
+
 /** The body's bytes, or the reason why not. Stops reading at the limit. */
 export async function readBytes(request: Request, limitBytes: number): Promise<Read<Uint8Array<ArrayBuffer>>> {
   if (request.headers.has('content-encoding')) {
@@ -33,7 +35,7 @@ export async function readBytes(request: Request, limitBytes: number): Promise<R
 export async function readJson(request: Request, limitBytes: number): Promise<Read<Json>> {
   const type = request.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase();
   if (type !== 'application/json') {
-    return refuse({ kind: 'unsupported_type', detail: 'Send the body as application/json.' });
+    return refuse(NOT_JSON_TYPE);
   }
   const bytes = await readBytes(request, limitBytes);
   if (!bytes.ok) return bytes;
@@ -53,6 +55,16 @@ export async function readJson(request: Request, limitBytes: number): Promise<Re
 // eslint-disable-next-line @typescript-eslint/require-await -- an async iterable of nothing
 async function* empty(): AsyncGenerator<Uint8Array> {
   yield* [];
+}
+
+/** A JSON body that may be left out: `{}` then. */
+export async function readOptionalJson(request: Request, limitBytes: number): Promise<Read<Json>> {
+  if (request.headers.has('content-type') && request.headers.get('content-length') !== '0' && request.body !== null) {
+    return readJson(request, limitBytes);
+  }
+  const bytes = await readBytes(request, limitBytes);
+  if (!bytes.ok) return bytes;
+  return bytes.value.length === 0 ? { ok: true, value: {} } : refuse(NOT_JSON_TYPE);
 }
 
 function tooLarge(limitBytes: number): Read<never> {

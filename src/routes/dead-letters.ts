@@ -19,7 +19,7 @@ import {
 } from '../store/dead-letters.ts';
 import type { App } from './app.ts';
 import { may, needs } from './auth.ts';
-import { readJson, type Read } from './body.ts';
+import { readJson, readOptionalJson } from './body.ts';
 import { jobHead, statusUrl } from './job-json.ts';
 import { problem, problemOf, type Failure } from './problems.ts';
 import { page, queue, readQuery } from './query.ts';
@@ -55,7 +55,7 @@ deadLetterRoutes.get('/patterns', needs('jobs:read'), async (c) => {
 });
 
 deadLetterRoutes.post('/:id/requeue', needs('jobs:write'), async (c) => {
-  const body = await optionalJson(c.req.raw);
+  const body = await readOptionalJson(c.req.raw, MAX_BODY_BYTES);
   if (!body.ok) return problem(body.failure);
   const parsed = z.strictObject({ input: z.custom<Json>().optional() }).safeParse(body.value);
   if (!parsed.success) return problem({ kind: 'invalid', errors: faultsOf(parsed.error) });
@@ -118,11 +118,6 @@ function outcomeJson(outcome: Requeued): Record<string, unknown> {
   }
   const { jobId, task, queue: name, letter } = outcome;
   return { ...jobHead({ id: jobId, task, queue: name, state: 'PENDING' }), dead_letter_id: letter, requeued_as: jobId };
-}
-
-async function optionalJson(request: Request): Promise<Read<Json>> {
-  if (request.body === null || request.headers.get('content-length') === '0') return { ok: true, value: {} };
-  return readJson(request, MAX_BODY_BYTES);
 }
 
 function defined<T extends object>(fields: T): Partial<T> {

@@ -28,7 +28,11 @@ export async function health(c: Context<App>): Promise<Response> {
     ),
   );
   const healthy = Object.values(checks).every(({ status }) => status === 'healthy');
-  return c.json({ status: healthy ? 'healthy' : 'unhealthy', checks }, healthy ? 200 : 503);
+  return c.json(
+    { status: healthy ? 'healthy' : 'unhealthy', checks },
+    healthy ? 200 : 503,
+    healthy ? {} : { 'retry-after': '10' },
+  );
 }
 
 async function check(c: Context<App>, name: string, probe: () => Promise<unknown>): Promise<Check> {

@@ -70,6 +70,8 @@ function attemptsOf(job: JobRow, state: State): readonly Record<string, unknown>
   const last = lastOutcome(state);
   if (job.attempt === 0 || job.started_at === null || last === undefined) return shown;
   const { attempt, started_at, finished_at, error } = job;
+  // One that was to be retried, or vanished, and then ended otherwise: it is in the column already.
+  if (job.attempts.some((each) => each.attempt === attempt && each.started_at === started_at)) return shown;
   return [
     ...shown,
     { attempt, started_at: instantOrNull(started_at), finished_at: instantOrNull(finished_at), outcome: last, error },

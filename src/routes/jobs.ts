@@ -17,7 +17,7 @@ import { findJob, listJobs, revoke, runAgain, waitForJob } from '../jobs/inspect
 import { faultsOf, readCall, type Checked, type Request as JobRequest } from '../jobs/request.ts';
 import type { App } from './app.ts';
 import { may, needs } from './auth.ts';
-import { readJson } from './body.ts';
+import { readJson, readOptionalJson } from './body.ts';
 import { jobHead, jobJson, statusUrl } from './job-json.ts';
 import { FATE_UNKNOWN, problem, problemOf, type Failure } from './problems.ts';
 import { instant, page, queue, readQuery } from './query.ts';
@@ -89,8 +89,7 @@ jobRoutes.get('/:id', needs('jobs:read'), async (c) => {
 });
 
 jobRoutes.post('/:id/revoke', needs('jobs:write'), async (c) => {
-  const empty = c.req.raw.body === null || c.req.header('content-length') === '0';
-  const body = empty ? { ok: true as const, value: {} } : await readJson(c.req.raw, MAX_BODY_BYTES);
+  const body = await readOptionalJson(c.req.raw, MAX_BODY_BYTES);
   if (!body.ok) return problem(body.failure);
   const parsed = z.strictObject({ terminate: z.boolean().default(false) }).safeParse(body.value);
   if (!parsed.success) return problem({ kind: 'invalid', errors: faultsOf(parsed.error) });

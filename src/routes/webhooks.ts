@@ -1,14 +1,15 @@
 // POST /webhooks/:provider: size, signature, meaning, replay guard, job. Nothing is written for what is refused.
 
 import type { Context } from 'hono';
-import type { Env } from '../env.ts';
+import { within } from '../core/deadline.ts';
 import { formatInstant } from '../core/instant.ts';
 import { newId } from '../core/ids.ts';
 import { byteLength, type Json } from '../core/json.ts';
-import { MAX_INLINE_WEBHOOK_BYTES, MAX_WEBHOOK_BODY_BYTES } from '../core/limits.ts';
+import { ACCEPT_DEADLINE_MS, MAX_INLINE_WEBHOOK_BYTES, MAX_WEBHOOK_BODY_BYTES } from '../core/limits.ts';
 import { again, commit, requestOf, type Enqueued } from '../jobs/enqueue.ts';
 import { logError } from '../jobs/log.ts';
 import { toEnvelope } from '../jobs/request.ts';
+import { claimToken } from '../jobs/replay.ts';
 import type { Runtime } from '../jobs/runtime.ts';
 import { processWebhook } from '../tasks/webhooks/process-webhook.ts';
 import type { Provider, WebhookEvent, WebhookRequest } from '../webhooks/provider.ts';
@@ -34,14 +35,13 @@ export async function receiveWebhook(c: Context<App>): Promise<Response> {
     case 'malformed':
       return problem({ kind: 'malformed', detail: reading.detail });
     case 'event':
-      return answer(await accept(c.get('rt'), c.env, provider, request, reading.event));
+      return answer(await accept(c.get('rt'), provider, request, reading.event));
   }
 }
 
 /** Makes a verified delivery one job, however often and however concurrently it comes. */
 async function accept(
   rt: Runtime,
-  env: Env,
   provider: Provider,
   request: WebhookRequest,
   event: WebhookEvent,
@@ -57,8 +57,9 @@ async function accept(
   const { id, fresh, claimedAt } = claimed;
   const rawKey = `webhooks/${provider.name}/${id}`;
   // Counted as it will be carried: an odd byte of the body may be three in the job.
-  const inline = byteLength(JSON.stringify(event.payload)) <= MAX_INLINE_WEBHOOK_BYTES;
-  const keeping = fresh || !inline ? keepRaw(env, rawKey, request) : Promise.resolve(true);
+  const small = request.body.byteLength <= 4 * MAX_INLINE_WEBHOOK_BYTES;
+  const inline = small && byteLength(JSON.stringify(event.payload)) <= MAX_INLINE_WEBHOOK_BYTES;
+  const keeping = fresh || !inline ? keepRaw(rt, rawKey, request) : Promise.resolve(true);
   // A body that rides in the job survives without its stored copy; one that does not is worthless without.
   if (!inline && !(await keeping)) return { kind: 'unknown' };
   const input = {
@@ -87,7 +88,7 @@ async function claimTokens(
 ): Promise<{ id: string; fresh: boolean; claimedAt: number }> {
   const claimed = { id: newId(now, rt.random.bytes(9)), fresh: true, claimedAt: now };
   for (const { token, ttlMs } of tokens) {
-    const said = await rt.replay.claim(scope, { token, jobId: claimed.id, digest: '', ttlMs, now });
+    const said = await claimToken(rt, scope, { token, jobId: claimed.id, digest: '', ttlMs, now });
     claimed.id = said.jobId;
     claimed.claimedAt = said.claimedAt;
     if (said.verdict !== 'fresh') claimed.fresh = false;
@@ -95,11 +96,13 @@ async function claimTokens(
   return claimed;
 }
 
-async function keepRaw(env: Env, key: string, { headers, body }: WebhookRequest): Promise<boolean> {
+async function keepRaw(rt: Runtime, key: string, { headers, body }: WebhookRequest): Promise<boolean> {
   try {
     const contentType = headers.get('content-type') ?? 'application/octet-stream';
-    await env.OBJECTS.put(key, body, { httpMetadata: { contentType } });
-    return true;
+    const putting = rt.env.OBJECTS.put(key, body, { httpMetadata: { contentType } });
+    // A delivery that is durable must be answered; its copy may still arrive.
+    rt.waitUntil(putting.catch(() => undefined));
+    return (await within(rt.clock, ACCEPT_DEADLINE_MS, putting)).inTime;
   } catch (error) {
     logError('webhook.raw_not_kept', error, { key, bytes: body.byteLength });
     return false;

@@ -177,7 +177,7 @@ export function loseJobs(losses: readonly Loss[], now: number): Statement {
     WHEN ${target('stop')} THEN ${REVOKED_WHILE_RUNNING} ELSE jobs.error END,
   attempts = json_insert(jobs.attempts, '$[#]', json_object('attempt', jobs.attempt, 'started_at', jobs.started_at,
     'finished_at', ?2, 'outcome', 'lost', 'error', json(lost_attempt.error))),
-  attempt = jobs.attempt - 1, lost = jobs.lost + 1, lease_until = NULL, due_at = ?2, sent_at = ?2,
+  attempt = jobs.attempt - (${LOSE_OUTCOME} = ${target('lose')}), lost = jobs.lost + 1, lease_until = NULL, due_at = ?2, sent_at = ?2,
   waiting_for = 'its last attempt vanished'
 FROM (SELECT value ->> 'id' AS id, value ->> 'claim' AS claim, value -> 'error' AS error FROM json_each(?1))
   AS lost_attempt
@@ -209,12 +209,16 @@ WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND sent_a
   };
 }
 
-/** Puts waiting jobs back until `dueAt` for a reason that people are shown; they keep their attempts. */
-export function postponeJobs(ids: readonly string[], dueAt: number, reason: string): Statement {
+/**
+ * Says why jobs wait although they are due, and that their messages go round; returns since when each could have run.
+ * Those that do not wait are left alone.
+ */
+export function explainWaiting(ids: readonly string[], reason: string, now: number): Statement {
   return {
-    name: 'postpone',
-    sql: `UPDATE jobs SET due_at = ?2, waiting_for = ?3
-WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND ${guard('claim')}`,
-    params: [JSON.stringify(ids), dueAt, reason],
+    name: 'explain',
+    sql: `UPDATE jobs SET waiting_for = ?2, sent_at = ?3
+WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND ${guard('claim')}
+RETURNING id, due_at`,
+    params: [JSON.stringify(ids), reason, now],
   };
 }

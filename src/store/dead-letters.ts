@@ -86,7 +86,7 @@ export function selectDeadLetter(id: string): Statement {
 export function selectDeadLetters(filter: DeadLetterFilter, limit: number): Statement {
   return {
     name: 'dead-letters',
-    sql: `SELECT * FROM dead_letters WHERE (?1 IS NULL OR id < ?1) AND (?2 IS NULL OR task = ?2)
+    sql: `SELECT * FROM dead_letters WHERE id < coalesce(?1, '~') AND (?2 IS NULL OR task = ?2)
   AND (?3 IS NULL OR queue = ?3) AND (?4 IS NULL OR fingerprint = ?4) AND (?5 = 0 OR requeued_as IS NULL)
 ORDER BY id DESC LIMIT ?6`,
     params: [

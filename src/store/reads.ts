@@ -23,15 +23,15 @@ export interface JobFilter {
 }
 
 /**
- * One page, newest first: the jobs that match among the next {@link MAX_ROWS_SCANNED}, and as the last row, alone in
- * having no task, the id the scan ended at (NULL at the table's end).
+ * Two statements of one transaction: the jobs that match among the next {@link MAX_ROWS_SCANNED}, newest first, at most
+ * `limit`; and how many rows that window has (`scanned`) and which id it ends at (`last`, NULL at the table's end).
  */
 export function selectJobs(filter: JobFilter, limit: number, now: number): readonly Statement[] {
-  const window = `SELECT id FROM jobs WHERE (?1 IS NULL OR id < ?1) ORDER BY id DESC LIMIT ${String(MAX_ROWS_SCANNED)}`;
+  const window = `SELECT id FROM jobs WHERE id < coalesce(?1, '~') ORDER BY id DESC LIMIT ${String(MAX_ROWS_SCANNED)}`;
   return [
     {
       name: 'jobs',
-      sql: `SELECT * FROM jobs WHERE (?1 IS NULL OR id < ?1)
+      sql: `SELECT * FROM jobs WHERE id < coalesce(?1, '~')
   AND id >= (SELECT min(id) FROM (${window}))
   AND (?2 IS NULL OR iif(state = 'SCHEDULED' AND due_at <= ?9, 'PENDING', state) = ?2)
   AND (?3 IS NULL OR task = ?3) AND (?4 IS NULL OR queue = ?4)

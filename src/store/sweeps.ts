@@ -60,12 +60,13 @@ RETURNING ${ENVELOPE_COLUMNS}`,
   };
 }
 
-/** Running jobs whose lease has run out. Reads the open rows of these queues, never a finished one. */
+/** Running jobs whose lease has run out. Reads the due rows of these queues, never a finished one. */
 export function selectLapsed(queues: readonly string[], now: number, limit: number): Statement {
   return {
     name: 'lapsed',
     sql: `SELECT id, task, claim FROM jobs
-WHERE queue IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND ${guard('lose')} AND lease_until < ?2
+WHERE queue IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND due_at <= ?2 AND ${guard('lose')}
+  AND lease_until < ?2
 LIMIT ?3`,
     params: [JSON.stringify(queues), now, limit],
   };

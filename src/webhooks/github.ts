@@ -3,14 +3,20 @@
 
 import { sha256Hex } from '../core/digest.ts';
 import { digestFromHex, verifyHmac } from '../core/hmac.ts';
-import { parseJson } from '../core/json.ts';
+import { parseJson, type Json } from '../core/json.ts';
 import { GITHUB_TOKEN_TTL_MS, MAX_EVENT_ID_CHARS } from '../core/limits.ts';
 import { configured, type Provider, type Reading, type WebhookRequest } from './provider.ts';
 
 const PREFIX = 'sha256=';
 
-/** Two of these may be equal to the byte and still be two events: nothing in them is ever different. */
-const WITHOUT_DIGEST = new Set(['repository_dispatch', 'workflow_dispatch']);
+/**
+ * Two dispatches may be equal to the byte and still be two events: nothing in them ever differs. Told by what is signed;
+ * the header that names the event is not.
+ */
+function isDispatch(payload: Json): boolean {
+  if (payload === null || typeof payload !== 'object') return false;
+  return 'client_payload' in payload || ('workflow' in payload && 'inputs' in payload);
+}
 
 export const github: Provider = {
   name: 'github',
@@ -38,16 +44,16 @@ export const github: Provider = {
         // A header: anybody may have made it long.
         eventId: delivery?.slice(0, MAX_EVENT_ID_CHARS) ?? null,
         payload: payload.value,
-        tokens: tokensOf(event, delivery, request.body),
+        tokens: tokensOf(payload.value, delivery, request.body),
       },
     };
   },
 };
 
-function tokensOf(event: string, delivery: string | null, body: Uint8Array): { token: string; ttlMs: number }[] {
+function tokensOf(payload: Json, delivery: string | null, body: Uint8Array): { token: string; ttlMs: number }[] {
   const tokens = delivery === null ? [] : [`delivery:${sha256Hex(delivery)}`];
   // The digest comes last: what is signed decides, not a header that anyone can set.
-  if (!WITHOUT_DIGEST.has(event) || delivery === null) tokens.push(`body:${event}:${sha256Hex(body)}`);
+  if (delivery === null || !isDispatch(payload)) tokens.push(`body:${sha256Hex(body)}`);
   return tokens.map((token) => ({ token, ttlMs: GITHUB_TOKEN_TTL_MS }));
 }
 

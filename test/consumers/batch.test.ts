@@ -287,7 +287,7 @@ test('an attempt whose lease was renewed meanwhile is not given up', async () =>
   const { id } = await bench.enqueue({ task: 'debug.sleep', input: { seconds: 5 } });
   const batch = bench.deliver(bench.queues.take().map(({ envelope }) => envelope));
   await settled();
-  expect(await loseLapsed(bench.rt, [{ id, task: 'debug.sleep', claim: 1 }])).toEqual([]);
+  expect(await loseLapsed(bench.rt, [{ id, task: 'debug.sleep', claim: 1 }], clock.now())).toEqual([]);
   expect((await bench.job(id)).state).toBe('STARTED');
   await clock.advance(5_100);
   await batch;
@@ -335,7 +335,7 @@ test('an attempt that vanishes is counted as lost, not against the retries, and 
     ['PENDING', 1, 0],
     ['PENDING', 2, 0],
     ['PENDING', 3, 0],
-    ['FAILURE', 4, 0],
+    ['FAILURE', 4, 1],
   ]);
   expect((await bench.job(job.id)).error?.code).toBe('lost');
   const letters = await env.DB.prepare(`SELECT count(*) AS n FROM dead_letters WHERE job_id = ?`).bind(job.id).first();

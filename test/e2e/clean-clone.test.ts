@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, expect, test } from 'vitest';
@@ -46,6 +46,25 @@ test('a clone of this repository serves within 90 s of its install, with nothing
   });
   expect(smoke.stdout).toContain('SUCCESS');
   expect(smoke.stdout).toContain('duplicate');
+
+  // An edit is served at once; one that does not compile is said so, and what runs goes on.
+  const source = join(clone, 'src/routes/app.ts');
+  const text = readFileSync(source, 'utf8');
+  const edit = async (edited: string, body: string): Promise<void> => {
+    writeFileSync(source, edited);
+    await until(`the answer is ${body}`, 30_000, async () => {
+      const live = await fetch(`${address}/health/live`, { signal: AbortSignal.timeout(10_000) }).catch(
+        () => undefined,
+      );
+      return (await live?.text()) === body ? true : undefined;
+    });
+  };
+  const before = await (await fetch(`${address}/health/live`)).text();
+  await edit(text.replace("{ status: 'ok' }", "{ status: 'edited' }"), before.replace('ok', 'edited'));
+  writeFileSync(source, `${text}\n)`);
+  await started.untilSaid('Unexpected ")"', 30_000);
+  expect((await fetch(`${address}/health/live`, { signal: AbortSignal.timeout(10_000) })).status).toBe(200);
+  await edit(text, before);
 
   const { stdout: changed } = await run('git', ['status', '--porcelain'], { cwd: clone, env: surroundings() });
   expect(changed).toBe('');

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { answerOf, countStatements, listJobs, sendGithub, startProduct, type Answer, type Product } from './product.ts';
 
 const MB = 1024 * 1024;
+const PART = 64 * 1024;
 
 let product: Product;
 let acceptsBefore = 0;
@@ -57,7 +58,10 @@ async function postRaw(
 
 const GOOD = JSON.stringify({ task: 'debug_task', input: {} });
 
-describe.each(['/api/v1/jobs', '/api/v1/jobs/batch'])('POST %s', (path) => {
+describe.each([
+  ['/api/v1/jobs', 8 * MB],
+  ['/api/v1/jobs/batch', 16 * MB],
+] as const)('POST %s', (path, limit) => {
   test.each([
     ['nothing', ''],
     ['half a body', GOOD.slice(0, -3)],
@@ -96,30 +100,33 @@ describe.each(['/api/v1/jobs', '/api/v1/jobs/batch'])('POST %s', (path) => {
   });
 
   test('answers 413 to 30 MB announced, when only 64 KB of it have come', async () => {
-    const { answer, bytesSent } = await withhold(path, 30 * MB, 64 * 1024);
+    const { answer, bytesSent } = await withhold(path, 30 * MB, PART);
     pathsOf(answer, 413);
-    expect(bytesSent).toBe(64 * 1024);
+    expect(bytesSent).toBe(PART);
   });
 
-  test('answers 413 to 30 MB without a length, before they have come', async () => {
-    const { answer, bytesSent } = await withhold(path, undefined, 30 * MB);
+  test('answers 413 to a body without a length as soon as it is over the limit, though it does not end', async () => {
+    const { answer } = await withhold(path, undefined, limit + PART);
     pathsOf(answer, 413);
-    expect(bytesSent).toBeLessThan(30 * MB);
   });
 
-  test('answers 413 to 30 MB sent in one go, or hangs up on a client that does not listen while it sends', async () => {
-    const outcome = await withhold(path, 30 * MB, 30 * MB).catch((error: unknown) => String(error));
+  // What is still on its way when the answer comes makes the kernel reset the connection; a client that writes on may
+  // see that before it sees the answer.
+  test.each([
+    ['with', 30 * MB],
+    ['without', undefined],
+  ])('answers 413 to 30 MB sent in one go %s a length, or hangs up on who does not listen', async (_, length) => {
+    const outcome = await withhold(path, length, 30 * MB).catch((error: unknown) => String(error));
     if (typeof outcome === 'string') expect(outcome).toMatch(/ECONNRESET|EPIPE|socket hang up/);
     else pathsOf(outcome.answer, 413);
   });
 });
 
-test('a webhook of 30 MB is answered 413, before it has come, with a length and without', async () => {
-  const announced = await withhold('/webhooks/github', 30 * MB, 64 * 1024);
+test('a webhook over 25 MB is answered 413 before it has come, with a length and without', async () => {
+  const announced = await withhold('/webhooks/github', 30 * MB, PART);
   pathsOf(announced.answer, 413);
-  const chunked = await withhold('/webhooks/github', undefined, 60 * MB);
+  const chunked = await withhold('/webhooks/github', undefined, 25 * MB + PART);
   pathsOf(chunked.answer, 413);
-  expect(chunked.bytesSent).toBeLessThan(60 * MB);
 });
 
 test('a signed webhook that is not JSON, nests too deep or has a key __proto__ is answered 400', async () => {
@@ -248,7 +255,7 @@ function withhold(
         });
       });
     });
-    const part = new Uint8Array(64 * 1024).fill(0x20);
+    const part = new Uint8Array(PART).fill(0x20);
     const writeOn = (): void => {
       if (answered || bytesSent >= bytes) return;
       bytesSent += part.length;

@@ -9,6 +9,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll } from 'vitest';
 import { z } from 'zod';
 
 export const ROOT = join(import.meta.dirname, '..', '..');
@@ -40,7 +41,7 @@ export interface Product {
 }
 
 export interface StartOptions {
-  /** A database to go on with; by default an empty one, which is deleted when this process ends. */
+  /** A database to go on with; by default an empty one, which is gone when the test file ends. */
   readonly persistTo?: string;
   /** Settings in its environment beside those that every test product gets. */
   readonly env?: Record<string, string>;
@@ -220,11 +221,12 @@ export async function side<T>(items: readonly T[], width: number, work: (item: T
 }
 
 const folders = new Set<string>();
-process.on('exit', () => {
-  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+// First registered, last called: whatever a file started has ended by then.
+afterAll(() => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
 });
 
-/** A folder of this process alone, gone when it ends. */
+/** A folder of this test file alone, gone when it ends. */
 export async function temporaryFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'lovage-flow-'));
   folders.add(folder);

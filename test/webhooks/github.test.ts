@@ -95,11 +95,25 @@ test('a delivery whose first try died after its claim is accepted when it comes 
 });
 
 test('two equal dispatches are two events: nothing in them ever differs', async () => {
-  const body = unique('dispatch');
-  const first = await deliver(body, { event: 'workflow_dispatch' });
-  const second = await deliver(body, { event: 'workflow_dispatch' });
-  expect([first.body['status'], second.body['status']]).toEqual(['accepted', 'accepted']);
-  expect(first.body['job_id']).not.toBe(second.body['job_id']);
+  const bodies = [
+    { ref: 'main', workflow: 'ci.yml', inputs: {} },
+    { action: 'deploy', client_payload: {} },
+  ];
+  for (const body of bodies.map((each) => encode(JSON.stringify(each)))) {
+    const first = await deliver(body, { event: 'workflow_dispatch' });
+    const second = await deliver(body, { event: 'workflow_dispatch' });
+    expect([first.body['status'], second.body['status']]).toEqual(['accepted', 'accepted']);
+    expect(first.body['job_id']).not.toBe(second.body['job_id']);
+  }
+});
+
+test('a signed body is one event, whatever the headers say, which anybody can set', async () => {
+  const body = unique('relabelled');
+  const first = await deliver(body, { event: 'push' });
+  for (const event of ['push_a', 'workflow_dispatch', 'repository_dispatch']) {
+    const again = await deliver(body, { event });
+    expect([again.body['status'], again.body['job_id']]).toEqual(['duplicate', first.body['job_id']]);
+  }
 });
 
 test('the secret before the last rotation is still accepted', async () => {

@@ -6,6 +6,9 @@ export const MAX_BODY_BYTES = 8 * 1024 * 1024;
 export const MAX_BATCH_BODY_BYTES = 16 * 1024 * 1024;
 /** Largest webhook body: GitHub and Mailgun send up to 25 MB. */
 export const MAX_WEBHOOK_BODY_BYTES = 25 * 1024 * 1024;
+/** The rest of a refused body is taken and dropped for so long at most, and only while it keeps coming. */
+export const DRAIN_DEADLINE_MS = 5_000;
+export const DRAIN_IDLE_MS = 250;
 /** Deepest nesting of a JSON body; deeper is refused before it is parsed. */
 export const MAX_JSON_DEPTH = 64;
 /** Jobs in one POST /api/v1/jobs/batch. */

@@ -55,7 +55,7 @@ deadLetterRoutes.get('/patterns', needs('jobs:read'), async (c) => {
 });
 
 deadLetterRoutes.post('/:id/requeue', needs('jobs:write'), async (c) => {
-  const body = await readOptionalJson(c.req.raw, MAX_BODY_BYTES);
+  const body = await readOptionalJson(c.req.raw, MAX_BODY_BYTES, c.get('rt').clock);
   if (!body.ok) return problem(body.failure);
   const parsed = z.strictObject({ input: z.custom<Json>().optional() }).safeParse(body.value);
   if (!parsed.success) return problem({ kind: 'invalid', errors: faultsOf(parsed.error) });
@@ -80,7 +80,7 @@ const bulk = z
   );
 
 deadLetterRoutes.post('/requeue', needs('jobs:write'), async (c) => {
-  const body = await readJson(c.req.raw, MAX_BODY_BYTES);
+  const body = await readJson(c.req.raw, MAX_BODY_BYTES, c.get('rt').clock);
   if (!body.ok) return problem(body.failure);
   const parsed = bulk.safeParse(body.value);
   if (!parsed.success) return problem({ kind: 'invalid', errors: faultsOf(parsed.error) });

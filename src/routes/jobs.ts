@@ -31,7 +31,7 @@ const KEY_CONFLICT: Failure = {
 export const jobRoutes = new Hono<App>();
 
 jobRoutes.post('/', needs('jobs:write'), async (c) => {
-  const body = await readJson(c.req.raw, MAX_BODY_BYTES);
+  const body = await readJson(c.req.raw, MAX_BODY_BYTES, c.get('rt').clock);
   if (!body.ok) return problem(body.failure);
   const request = withHeaderKey(readCall(c.get('rt').registry, body.value), c.req.header('idempotency-key'));
   if (!request.ok) return problem(failureOf(request));
@@ -40,7 +40,7 @@ jobRoutes.post('/', needs('jobs:write'), async (c) => {
 });
 
 jobRoutes.post('/batch', needs('jobs:write'), async (c) => {
-  const body = await readJson(c.req.raw, MAX_BATCH_BODY_BYTES);
+  const body = await readJson(c.req.raw, MAX_BATCH_BODY_BYTES, c.get('rt').clock);
   if (!body.ok) return problem(body.failure);
   const parsed = z.strictObject({ jobs: z.array(z.custom<Json>()).min(1).max(MAX_BATCH_JOBS) }).safeParse(body.value);
   if (!parsed.success) return problem({ kind: 'invalid', errors: faultsOf(parsed.error) });
@@ -89,7 +89,7 @@ jobRoutes.get('/:id', needs('jobs:read'), async (c) => {
 });
 
 jobRoutes.post('/:id/revoke', needs('jobs:write'), async (c) => {
-  const body = await readOptionalJson(c.req.raw, MAX_BODY_BYTES);
+  const body = await readOptionalJson(c.req.raw, MAX_BODY_BYTES, c.get('rt').clock);
   if (!body.ok) return problem(body.failure);
   const parsed = z.strictObject({ terminate: z.boolean().default(false) }).safeParse(body.value);
   if (!parsed.success) return problem({ kind: 'invalid', errors: faultsOf(parsed.error) });

@@ -24,7 +24,7 @@ export async function receiveWebhook(c: Context<App>): Promise<Response> {
   if (provider === undefined) return problem({ kind: 'not_found', what: `webhook provider ${JSON.stringify(name)}` });
   const secrets = provider.secrets(c.env);
   if (secrets.length === 0) return problem({ kind: 'not_configured', detail: `No secret is set for ${name}.` });
-  const body = await readBytes(c.req.raw, MAX_WEBHOOK_BODY_BYTES);
+  const body = await readBytes(c.req.raw, MAX_WEBHOOK_BODY_BYTES, c.get('rt').clock);
   if (!body.ok) return problem(body.failure);
   const request = { headers: c.req.raw.headers, body: body.value };
   if (!(await provider.verify(request, secrets))) return problem({ kind: 'bad_signature' });

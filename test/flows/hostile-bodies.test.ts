@@ -110,15 +110,15 @@ describe.each([
     pathsOf(answer, 413);
   });
 
-  // What is still on its way when the answer comes makes the kernel reset the connection; a client that writes on may
-  // see that before it sees the answer.
+  // A connection closed while the client still writes is reset, and the client never reads why: the rest is taken first.
   test.each([
     ['with', 30 * MB],
     ['without', undefined],
-  ])('answers 413 to 30 MB sent in one go %s a length, or hangs up on who does not listen', async (_, length) => {
-    const outcome = await withhold(path, length, 30 * MB).catch((error: unknown) => String(error));
-    if (typeof outcome === 'string') expect(outcome).toMatch(/ECONNRESET|EPIPE|socket hang up/);
-    else pathsOf(outcome.answer, 413);
+  ])('answers 413 to 30 MB sent in one go %s a length, every time', async (_, length) => {
+    for (let time = 0; time < 5; time += 1) {
+      const { answer } = await withhold(path, length, 30 * MB);
+      pathsOf(answer, 413);
+    }
   });
 });
 

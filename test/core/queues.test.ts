@@ -37,7 +37,7 @@ const consumers = new Map(config.queues.consumers.map((each) => [each.queue, eac
 const producers = new Map(config.queues.producers.map((each) => [each.queue, each.binding]));
 const deadLettersOf = (name: QueueName): string => `${name}-dlq`;
 
-// The table of design.md section 6, written out again: queue, priority, batch, wait in seconds, max_concurrency.
+// The table of queues, written out again: queue, priority, batch, wait in seconds, max_concurrency.
 const TABLE: readonly (readonly [QueueName, number, number, number, number | undefined])[] = [
   ['critical', 10, 5, 0, 4],
   ['agents', 10, 4, 0, 4],
@@ -158,7 +158,7 @@ describe('wrangler.toml', () => {
   });
 });
 
-// The last column of design.md section 6.
+// Other names each queue answers to.
 const ANSWERS_ALSO_TO: readonly (readonly [string, QueueName])[] = [
   ['high_priority', 'critical'],
   ['priority', 'critical'],

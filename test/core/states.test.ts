@@ -17,7 +17,7 @@ import {
 
 const EVENTS = Object.keys(TRANSITIONS) as Transition[];
 
-// Written out again from design.md sections 1 and 4, so that a slip in the table cannot agree with itself.
+// Written out again, so that a slip in the table cannot agree with itself.
 const ALLOWED: Readonly<Record<State, Readonly<Partial<Record<Transition, State>>>>> = {
   PENDING: { claim: 'STARTED', revoke: 'REVOKED', expire: 'REVOKED' },
   SCHEDULED: { claim: 'STARTED', revoke: 'REVOKED', expire: 'REVOKED' },

@@ -7,7 +7,14 @@ export default defineConfig({
   test: {
     silent: 'passed-only',
     projects: [
-      { test: { name: 'core', include: ['test/core/**/*.test.ts'], environment: 'node' } },
+      {
+        test: {
+          name: 'core',
+          include: ['test/core/**/*.test.ts'],
+          environment: 'node',
+          setupFiles: ['test/core/seed.ts'],
+        },
+      },
       {
         plugins: [
           cloudflareTest({

@@ -42,21 +42,21 @@ const when = z.unknown().transform((given, context): When => {
 });
 const timeLimit = z.number().positive().max(MAX_TIME_LIMIT_SECONDS);
 
+/** The queue that a name or alias from outside means. */
+export const queueName = z.string().transform((name, context) => {
+  const queue = resolveQueue(name);
+  if (queue !== undefined) return queue;
+  context.addIssue({ code: 'custom', message: `there is no queue ${JSON.stringify(name)}` });
+  return z.NEVER;
+});
+
 /** Options of a call over HTTP: durations are seconds, instants ISO 8601 with a zone. */
 export const callOptions = z.strictObject({
   countdown: seconds.optional(),
   eta: when.optional(),
   expires: when.optional(),
   priority: z.int().min(0).max(10).optional(),
-  queue: z
-    .string()
-    .transform((name, context) => {
-      const queue = resolveQueue(name);
-      if (queue !== undefined) return queue;
-      context.addIssue({ code: 'custom', message: `there is no queue ${JSON.stringify(name)}` });
-      return z.NEVER;
-    })
-    .optional(),
+  queue: queueName.optional(),
   max_retries: z.int().min(0).max(MAX_RETRIES).optional(),
   retry_delays: z.array(seconds).min(1).max(MAX_RETRIES).optional(),
   time_limit: timeLimit.optional(),

@@ -6,7 +6,7 @@ import { isId } from '../core/ids.ts';
 import { formatInstant } from '../core/instant.ts';
 import type { Json } from '../core/json.ts';
 import { MAX_BODY_BYTES, MAX_PAGE } from '../core/limits.ts';
-import { faultsOf } from '../jobs/request.ts';
+import { faultsOf, queueName } from '../jobs/request.ts';
 import { query as select } from '../jobs/database.ts';
 import { requeue, requeueMany, type Requeued } from '../jobs/requeue.ts';
 import {
@@ -22,13 +22,13 @@ import { may, needs } from './auth.ts';
 import { readJson, readOptionalJson } from './body.ts';
 import { jobHead, statusUrl } from './job-json.ts';
 import { problem, problemOf, type Failure } from './problems.ts';
-import { page, queue, readQuery } from './query.ts';
+import { page, readQuery } from './query.ts';
 
 const NO_LETTER: Failure = { kind: 'not_found', what: 'dead letter with this id' };
 
 export const deadLetterRoutes = new Hono<App>();
 
-const narrowing = { task: z.string().optional(), queue: queue.optional(), fingerprint: z.string().optional() };
+const narrowing = { task: z.string().optional(), queue: queueName.optional(), fingerprint: z.string().optional() };
 
 deadLetterRoutes.get('/', needs('jobs:read'), async (c) => {
   const query = readQuery(c, { ...page, ...narrowing });

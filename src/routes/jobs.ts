@@ -14,13 +14,13 @@ import {
 import { isFinal, STATES } from '../core/states.ts';
 import { submit, submitAll, type Enqueued } from '../jobs/enqueue.ts';
 import { findJob, listJobs, revoke, runAgain, waitForJob } from '../jobs/inspect.ts';
-import { faultsOf, readCall, type Checked, type Request as JobRequest } from '../jobs/request.ts';
+import { faultsOf, queueName, readCall, type Checked, type Request as JobRequest } from '../jobs/request.ts';
 import type { App } from './app.ts';
 import { may, needs } from './auth.ts';
 import { readJson, readOptionalJson } from './body.ts';
 import { jobHead, jobJson, statusUrl } from './job-json.ts';
 import { FATE_UNKNOWN, problem, problemOf, type Failure } from './problems.ts';
-import { instant, page, queue, readQuery } from './query.ts';
+import { instant, page, readQuery } from './query.ts';
 
 const NO_JOB: Failure = { kind: 'not_found', what: 'job with this id', retryAfterSeconds: 1 };
 const KEY_CONFLICT: Failure = {
@@ -62,7 +62,7 @@ const filters = {
   ...page,
   state: z.enum(STATES).optional(),
   task: z.string().optional(),
-  queue: queue.optional(),
+  queue: queueName.optional(),
   tag: z.string().optional(),
   since: instant.optional(),
   until: instant.optional(),

@@ -6,16 +6,9 @@ import { isId } from '../core/ids.ts';
 import { parseInstant } from '../core/instant.ts';
 import { DEFAULT_PAGE, MAX_PAGE } from '../core/limits.ts';
 import { faultsOf } from '../jobs/request.ts';
-import { resolveQueue } from '../queues.ts';
 import type { Read } from './body.ts';
 
 const id = z.string().refine(isId, 'is no id');
-export const queue = z.string().transform((name, context) => {
-  const found = resolveQueue(name);
-  if (found !== undefined) return found;
-  context.addIssue({ code: 'custom', message: `there is no queue ${JSON.stringify(name)}` });
-  return z.NEVER;
-});
 export const instant = z.string().transform((text, context) => {
   const at = parseInstant(text);
   if (at !== undefined) return at;

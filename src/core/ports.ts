@@ -1,5 +1,6 @@
-// The four ports through which the engine reaches the world: database, queue, clock, randomness.
-// In workerd they stand on bindings; in a simulator on SQLite, a hostile broker, virtual time and one seed.
+// The ports through which the engine reaches the world: database, queue, clock, randomness, and beside the database the
+// two places for what is too large for it. In workerd they stand on bindings; in the simulator on SQLite, a hostile
+// broker, virtual time and one seed.
 
 import type { Envelope } from './envelope.ts';
 
@@ -55,6 +56,33 @@ export interface Queues {
   /** Sends one batch: at most 100 messages and 240 KB together. Rejects when it is not known to have been taken. */
   send(queue: string, messages: readonly Outgoing[]): Promise<void>;
   backlog(queue: string): Promise<Backlog>;
+}
+
+/** An input kept in {@link Inputs}, or anything else that stands beside it there. */
+export interface Kept {
+  readonly key: string;
+  /** Epoch ms. */
+  readonly keptAt: number;
+}
+
+/** Inputs too large for a row and a message. Whatever was put is there at once, for everybody, until it is removed. */
+export interface Inputs {
+  /** Safe to repeat. Rejects when it is not known to be kept. */
+  put(key: string, text: string, keptAt: number): Promise<void>;
+  /** undefined where nothing is kept under `key`. */
+  get(key: string): Promise<string | undefined>;
+  /** At most 1,000 keys; those that are not there are no error. */
+  remove(keys: readonly string[]): Promise<void>;
+  /** A page of everything there is, in the order of the keys. `next` is the cursor of the following page. */
+  list(cursor: string | undefined): Promise<{ readonly kept: readonly Kept[]; readonly next: string | undefined }>;
+}
+
+/** Results too large for a row. Each is written once, under a key of its own, before anybody is told of it. */
+export interface Results {
+  /** `ttlSeconds` ≥ 60: then it leaves by itself. Rejects when it is not known to be kept. */
+  put(key: string, text: string, ttlSeconds: number): Promise<void>;
+  get(key: string): Promise<string | undefined>;
+  remove(key: string): Promise<void>;
 }
 
 export interface Clock {

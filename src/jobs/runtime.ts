@@ -1,12 +1,13 @@
-// What the engine runs on: the four ports, the tasks, and the little that an isolate remembers.
+// What the engine runs on: the ports, the tasks, and the little that an isolate remembers.
 
 import type { Env } from '../env.ts';
-import type { Clock, Database, Queues, Randomness } from '../core/ports.ts';
+import type { Clock, Database, Inputs, Queues, Randomness, Results } from '../core/ports.ts';
 import { REPLAY_GUARD_SHARDS } from '../core/limits.ts';
 import { shardOfText } from '../core/digest.ts';
 import type { ReplayGuard, TokenAnswer, TokenClaim } from '../durable/replay-guard.ts';
 import { platformQueues } from '../queues.ts';
 import { d1Database, type StatementCounts } from '../store/d1.ts';
+import { kvResults, r2Inputs } from '../store/payloads.ts';
 import { DelayBudget } from './delay-budget.ts';
 import { Group } from './group.ts';
 import type { Registry } from './registry.ts';
@@ -30,6 +31,8 @@ export interface Replay {
 export interface Runtime {
   readonly db: Database;
   readonly queues: Queues;
+  readonly inputs: Inputs;
+  readonly results: Results;
   readonly clock: Clock;
   readonly random: Randomness;
   readonly replay: Replay;
@@ -55,6 +58,8 @@ export function createRuntime(
   return {
     db: d1Database(env.DB, isolate.counts),
     queues: platformQueues(env),
+    inputs: r2Inputs(env.OBJECTS),
+    results: kvResults(env.RESULTS),
     clock: systemClock,
     random: systemRandomness,
     replay: {

@@ -1,0 +1,71 @@
+// What is too large for a row: inputs in R2, results in KV. The only file that knows their keys and lives.
+
+import type { Inputs, Results } from '../core/ports.ts';
+
+/** Objects looked at in one page of {@link Inputs.list}. */
+const LIST_PAGE = 500;
+
+/** Where the input of a job is kept that is too large for its message. */
+export function inputKey(jobId: string): string {
+  return `inputs/${jobId}`;
+}
+
+/** Where the raw body of a webhook is kept. */
+export function rawKey(provider: string, jobId: string): string {
+  return `webhooks/${provider}/${jobId}`;
+}
+
+/** The job an object is kept for: the last part of its key. */
+export function jobOfKey(key: string): string {
+  return key.slice(key.lastIndexOf('/') + 1);
+}
+
+/** Where the result of one attempt is kept: a late attempt writes beside the one that counts, never over it. */
+export function resultKey(jobId: string, claim: number): string {
+  return `result/${jobId}/${String(claim)}`;
+}
+
+export function r2Inputs(bucket: R2Bucket): Inputs {
+  return {
+    async put(key, text, keptAt) {
+      await bucket.put(key, text, metadata('application/json', keptAt));
+    },
+    async get(key) {
+      return (await bucket.get(key))?.text();
+    },
+    async remove(keys) {
+      await bucket.delete([...keys]);
+    },
+    async list(cursor) {
+      const page = await bucket.list({
+        limit: LIST_PAGE,
+        include: ['customMetadata'],
+        ...(cursor === undefined ? {} : { cursor }),
+      });
+      const kept = page.objects.map(({ key, customMetadata, uploaded }) => ({
+        key,
+        keptAt: Number(customMetadata?.['kept_at'] ?? uploaded.getTime()),
+      }));
+      return { kept, next: page.truncated ? page.cursor : undefined };
+    },
+  };
+}
+
+/** What R2 remembers of an object: its type, and when it was put by the clock of whoever did. */
+export function metadata(contentType: string, keptAt: number): R2PutOptions {
+  return { httpMetadata: { contentType }, customMetadata: { kept_at: String(keptAt) } };
+}
+
+export function kvResults(namespace: KVNamespace): Results {
+  return {
+    async put(key, text, ttlSeconds) {
+      await namespace.put(key, text, { expirationTtl: ttlSeconds });
+    },
+    async get(key) {
+      return (await namespace.get(key)) ?? undefined;
+    },
+    async remove(key) {
+      await namespace.delete(key);
+    },
+  };
+}

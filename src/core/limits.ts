@@ -31,9 +31,11 @@ export const MAX_NOTE_CHARS = 500;
 export const MAX_FAULTS = 100;
 /** How far ahead anything may be due or be kept: a century. Beyond the year 275,760 there are no dates. */
 export const MAX_AHEAD_SECONDS = 100 * 365 * 86_400;
-/** Between these a job that shared its batch with another suspect comes back, so that the next batches differ. */
-export const SEPARATE_MIN_MS = 1_000;
-export const SEPARATE_MAX_MS = 30_000;
+/** How long a batch goes on running, one by one, jobs whose attempt has vanished before. */
+export const APART_MS = 10_000;
+/** Between these the rest of them come back, so that the next batches differ. */
+export const APART_MIN_SECONDS = 1;
+export const APART_MAX_SECONDS = 30;
 /** Longest error message that is stored. */
 export const MAX_ERROR_MESSAGE_CHARS = 4_000;
 

@@ -10,10 +10,14 @@ import { readEnvelope } from '../store/rows.ts';
 import { readLapsed, selectLapsed, selectOpen } from '../store/sweeps.ts';
 
 export async function recoverLapsed(rt: Runtime): Promise<void> {
-  const now = rt.clock.now();
-  const lapsed = (await query(rt, selectLapsed(QUEUE_NAMES, now, SWEEP_PAGE))).map(readLapsed);
-  const waiting = await loseLapsed(rt, lapsed, now);
-  if (waiting.length === 0) return;
-  const rows = await query(rt, selectOpen(waiting));
-  await sendMarked(rt, rows.map(readEnvelope), now);
+  for (;;) {
+    const now = rt.clock.now();
+    const lapsed = (await query(rt, selectLapsed(QUEUE_NAMES, now, SWEEP_PAGE))).map(readLapsed);
+    const { ended, waiting } = await loseLapsed(rt, lapsed, now);
+    if (waiting.length > 0) {
+      const rows = await query(rt, selectOpen(waiting));
+      await sendMarked(rt, rows.map(readEnvelope), now);
+    }
+    if (lapsed.length < SWEEP_PAGE || ended.length + waiting.length === 0) return;
+  }
 }

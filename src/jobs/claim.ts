@@ -3,8 +3,6 @@
 import type { Envelope } from '../core/envelope.ts';
 import { followUpId } from '../core/ids.ts';
 import {
-  ENVELOPE_LIFE_MS,
-  LAST_DELIVERY,
   MESSAGE_HORIZON_SECONDS,
   TICK_HORIZON_SECONDS,
   UNKNOWN_TASK_LIFE_MS,
@@ -13,13 +11,14 @@ import {
 import { DatabaseError } from '../core/ports.ts';
 import { isFinal } from '../core/states.ts';
 import { insertJobs } from '../store/accept.ts';
-import { claimJobs, expireJobs, explainWaiting, oweJobs, readUnwon, readWon, selectUnwon } from '../store/claims.ts';
+import { claimJobs, expireJobs, explainWaiting, readUnwon, readWon, selectUnwon } from '../store/claims.ts';
 import type { Unwon, Won } from '../store/claims.ts';
 import { recordUnparseable } from '../store/dead-letters.ts';
 import { persist, query, transact } from './database.ts';
 import { delaySecondsUntil } from './hand-out.ts';
 import { loseLapsed } from './lapse.ts';
 import { logError, logInfo } from './log.ts';
+import { mayMakeRow, owe, putBack } from './put-back.ts';
 import type { Runtime } from './runtime.ts';
 import { ACK, retryIn, whileSilent, type Delivery, type Settle } from './settlement.ts';
 import { DEAD_LETTER_ROLE, errorOf } from './verdict.ts';
@@ -29,51 +28,81 @@ const PATIENCE_MS = 5_000;
 /** A claim, one after rows were made or attempts given up, and one for what came due meanwhile. */
 const ROUNDS = 3;
 
-/** Claims what may run now and settles the rest. Never rejects. */
-export async function claimAll(rt: Runtime, deliveries: readonly Delivery[], settle: Settle): Promise<readonly Won[]> {
+export interface Claimed {
+  readonly won: readonly Won[];
+  /**
+   * Jobs whose attempt has vanished before, and may do so again: left unclaimed, so that an isolate that dies of one
+   * takes no other with it. Claimed by themselves, they are won. Those that have vanished least often come first.
+   */
+  readonly suspects: readonly Delivery[];
+}
+
+/** Claims what may run now and settles what may not. Never rejects. */
+export async function claimAll(rt: Runtime, deliveries: readonly Delivery[], settle: Settle): Promise<Claimed> {
   // Fresh randomness, never taken from a message: a claim repeated with it is the same claim.
   const token = Array.from(rt.random.bytes(16), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  const alone = deliveries.length === 1;
   const won: Won[] = [];
+  const suspects = new Map<Delivery, number>();
   let left = deliveries;
   try {
     left = await putBackUnknown(rt, left, settle);
     for (let round = 0; round < ROUNDS && left.length > 0; round += 1) {
-      const taken = await claimOnce(rt, left, token);
+      const taken = await claimOnce(rt, left, token, alone);
       won.push(...taken);
       const ids = new Set(taken.map(({ id }) => id));
       left = left.filter(({ envelope }) => !ids.has(envelope.id));
-      if (left.length > 0) left = await settleUnwon(rt, left, settle);
+      if (left.length === 0) break;
+      const { again, apart } = await settleUnwon(rt, left, alone, settle);
+      for (const { delivery, row } of apart) suspects.set(delivery, row.lost);
+      left = again;
     }
     for (const { envelope } of left) settle(envelope.id, retryIn(1));
   } catch (error) {
     logError('claim.failed', error, { jobs: left.length });
     for (const { envelope, deliveries: count } of left) settle(envelope.id, whileSilent(count));
   }
-  return won;
+  return { won, suspects: [...suspects].sort(([, a], [, b]) => a - b).map(([delivery]) => delivery) };
 }
 
-async function claimOnce(rt: Runtime, deliveries: readonly Delivery[], token: string): Promise<readonly Won[]> {
+async function claimOnce(
+  rt: Runtime,
+  deliveries: readonly Delivery[],
+  token: string,
+  alone: boolean,
+): Promise<readonly Won[]> {
   const now = rt.clock.now();
   const statement = claimJobs(
     deliveries.map(({ envelope }) => envelope.id),
     token,
     now,
+    alone,
   );
   const [answer] = await persist(rt, [statement], now + PATIENCE_MS);
   return (answer?.rows ?? []).map(readWon);
 }
 
-/** Settles what is not to run now; returns what is worth another claim. */
-async function settleUnwon(rt: Runtime, left: readonly Delivery[], settle: Settle): Promise<readonly Delivery[]> {
+interface Found {
+  readonly delivery: Delivery;
+  readonly row: Unwon;
+}
+
+/** Settles what is not to run now; returns what is worth another claim, and what is worth one by itself. */
+async function settleUnwon(
+  rt: Runtime,
+  left: readonly Delivery[],
+  alone: boolean,
+  settle: Settle,
+): Promise<{ readonly again: readonly Delivery[]; readonly apart: readonly Found[] }> {
   const now = rt.clock.now();
   const rows = await query(rt, selectUnwon(left.map(({ envelope }) => envelope.id)));
   const byId = new Map(rows.map(readUnwon).map((row) => [row.id, row]));
   const fates = left.map((delivery) => ({ delivery, row: byId.get(delivery.envelope.id) }));
   const missing = fates.filter(({ row }) => row === undefined).map(({ delivery }) => delivery);
   const found = fates.flatMap(({ delivery, row }) =>
-    row === undefined ? [] : [{ delivery, row, fate: fateOf(row, now) }],
+    row === undefined ? [] : [{ delivery, row, fate: fateOf(row, now, alone) }],
   );
-  const of = (fate: Fate): typeof found => found.filter((each) => each.fate === fate);
+  const of = (fate: Fate): readonly Found[] => found.filter((each) => each.fate === fate);
 
   for (const { delivery } of of('over')) settle(delivery.envelope.id, ACK);
   const later = new Map([
@@ -102,16 +131,16 @@ async function settleUnwon(rt: Runtime, left: readonly Delivery[], settle: Settl
   }));
   await loseLapsed(rt, lapsed, now);
   const again = [...lapsed, ...of('claimable')].map(({ delivery }) => delivery);
-  return [...again, ...(await makeRows(rt, missing, settle))];
+  return { again: [...again, ...(await makeRows(rt, missing, settle))], apart: of('suspect') };
 }
 
-type Fate = 'over' | 'leased' | 'lapsed' | 'expired' | 'early' | 'far' | 'claimable';
+type Fate = 'over' | 'leased' | 'lapsed' | 'expired' | 'early' | 'far' | 'suspect' | 'claimable';
 
-function fateOf(row: Unwon, now: number): Fate {
+function fateOf(row: Unwon, now: number, alone: boolean): Fate {
   if (isFinal(row.state)) return 'over';
   if (row.state === 'STARTED') return (row.lease_until ?? 0) < now ? 'lapsed' : 'leased';
   if (row.expires_at !== null && row.expires_at <= now && row.started_at === null) return 'expired';
-  if (row.due_at <= now) return 'claimable';
+  if (row.due_at <= now) return row.lost > 0 && !alone ? 'suspect' : 'claimable';
   return row.due_at - now <= TICK_HORIZON_SECONDS * 1_000 ? 'early' : 'far';
 }
 
@@ -148,11 +177,6 @@ async function makeRow(rt: Runtime, delivery: Delivery, now: number, settle: Set
   if (!later) return [delivery];
   settle(envelope.id, ACK);
   return [];
-}
-
-/** Rows are made from young envelopes only: an older job may have been finished and forgotten. */
-function mayMakeRow(envelope: Envelope, now: number): boolean {
-  return now - envelope.acceptedAt <= ENVELOPE_LIFE_MS;
 }
 
 async function bury(rt: Runtime, envelope: Envelope, reason: unknown): Promise<void> {
@@ -195,30 +219,4 @@ async function putBackUnknown(
   const back = unknown.filter((delivery) => !given.includes(delivery) && !over.has(delivery.envelope.id));
   await putBack(rt, back, () => UNKNOWN_TASK_RETRY_SECONDS, settle);
   return deliveries.filter((delivery) => given.includes(delivery) || !unknown.includes(delivery));
-}
-
-/** Messages again later; those near the platform's limit of deliveries are let go for fresh ones. */
-async function putBack(
-  rt: Runtime,
-  deliveries: readonly Delivery[],
-  secondsFor: (delivery: Delivery) => number,
-  settle: Settle,
-): Promise<void> {
-  const worn = deliveries.filter(({ deliveries: count }) => count >= LAST_DELIVERY);
-  for (const delivery of deliveries) {
-    if (!worn.includes(delivery)) settle(delivery.envelope.id, retryIn(secondsFor(delivery)));
-  }
-  await owe(rt, worn, settle);
-}
-
-/** Lets messages go: their rows are owed new ones. Makes a row that is missing, so that nothing is lost. */
-export async function owe(rt: Runtime, deliveries: readonly Delivery[], settle: Settle): Promise<void> {
-  if (deliveries.length === 0) return;
-  const now = rt.clock.now();
-  const envelopes = deliveries.map(({ envelope }) => envelope);
-  const rows = envelopes
-    .filter((envelope) => mayMakeRow(envelope, now))
-    .map((envelope) => ({ envelope, sentAt: null }));
-  await transact(rt, [insertJobs(rows, now), oweJobs(envelopes.map(({ id }) => id))]);
-  for (const { id } of envelopes) settle(id, ACK);
 }

@@ -5,21 +5,23 @@ import { z } from 'zod';
 import { within } from '../core/deadline.ts';
 import type { Envelope } from '../core/envelope.ts';
 import {
+  APART_MAX_SECONDS,
+  APART_MIN_SECONDS,
+  APART_MS,
   BATCH_BUDGET_MS,
   EARLY_WAIT_MS,
   HEARTBEAT_MS,
   HOOK_DEADLINE_MS,
   LAST_DELIVERY,
-  SEPARATE_MAX_MS,
-  SEPARATE_MIN_MS,
 } from '../core/limits.ts';
-import type { Finish, Won } from '../store/claims.ts';
+import type { Won } from '../store/claims.ts';
 import { limitsOf, prepareAttempt, runAttempt, type Attempt, type Outcome } from './attempt.ts';
 import { claimAll } from './claim.ts';
 import { Finisher, type Written } from './finisher.ts';
 import { delaySecondsUntil } from './hand-out.ts';
 import { beat, keepLeases } from './heartbeat.ts';
 import { logError, logInfo } from './log.ts';
+import { putBack } from './put-back.ts';
 import { ACK, retryIn, type Delivery, type Settle, type Settlement } from './settlement.ts';
 import { Discard } from './outcome.ts';
 import type { Runtime } from './runtime.ts';
@@ -31,9 +33,11 @@ export async function executeBatch(rt: Runtime, deliveries: readonly Delivery[],
   const startedAt = rt.clock.now();
   await waitForTheNearlyDue(rt, deliveries);
   const byId = new Map(deliveries.map((delivery) => [delivery.envelope.id, delivery]));
-  const won = await claimAll(rt, deliveries, settle);
+  const { won, suspects } = await claimAll(rt, deliveries, settle);
   const run = new BatchRun(rt, startedAt, byId, settle);
-  await run.run(won);
+  await run.run(won, startedAt);
+  await run.runApart(suspects);
+  run.end();
 }
 
 // The clock of the machine that delivers may be ahead of the one that accepted.
@@ -43,59 +47,66 @@ async function waitForTheNearlyDue(rt: Runtime, deliveries: readonly Delivery[])
   if (early.length > 0) await rt.clock.sleep(Math.max(...early));
 }
 
-/** Why a job that was won was not run after all, and what people are told. */
-const NOT_RUN = {
-  'too late': 'its batch had no time left for it',
-  apart: 'its last attempt vanished, so it waits to run apart from others',
-} as const;
-type NotRun = keyof typeof NOT_RUN;
+/** The outcome of a job that was won and not run after all. */
+type TooLate = 'too late';
 
 class BatchRun {
   readonly #rt: Runtime;
-  readonly #startedAt: number;
   readonly #endsAt: number;
   readonly #deliveries: ReadonlyMap<string, Delivery>;
   readonly #settle: Settle;
   readonly #finisher: Finisher;
   readonly #running = new Set<Attempt>();
+  #ran = 0;
   #succeeded = 0;
 
   constructor(rt: Runtime, startedAt: number, deliveries: ReadonlyMap<string, Delivery>, settle: Settle) {
     this.#rt = rt;
-    this.#startedAt = startedAt;
     this.#endsAt = startedAt + BATCH_BUDGET_MS;
     this.#deliveries = deliveries;
     this.#settle = settle;
     this.#finisher = new Finisher(rt, this.#endsAt);
   }
 
-  async run(won: readonly Won[]): Promise<void> {
+  /** Side by side, highest priority first. They were claimed at `claimedAt` at the earliest. */
+  async run(won: readonly Won[], claimedAt: number): Promise<void> {
     const attempts = won.flatMap((each) => this.#prepare(each));
     if (attempts.length === 0) return;
     attempts.sort((a, b) => b.envelope.priority - a.envelope.priority);
     for (const attempt of attempts) this.#running.add(attempt);
     // Looking after those that were not won may have taken long: what was won is still ours, or it is not started.
-    if (this.#rt.clock.now() - this.#startedAt > HEARTBEAT_MS) await beat(this.#rt, attempts);
+    if (this.#rt.clock.now() - claimedAt > HEARTBEAT_MS) await beat(this.#rt, attempts);
     const over = new AbortController();
     const leases = keepLeases(this.#rt, this.#running, over.signal);
-    await this.#runAll(attempts.filter(({ won: { lost } }) => lost === 0));
-    await this.#runSuspects(attempts.filter(({ won: { lost } }) => lost > 0));
+    for (const _ of attempts) this.#finisher.expect();
+    await Promise.all(attempts.map((attempt) => this.#runOne(attempt)));
     over.abort();
     await leases;
-    logInfo('batch.ended', { jobs: attempts.length, succeeded: this.#succeeded });
+    this.#ran += attempts.length;
   }
 
-  async #runAll(attempts: readonly Attempt[]): Promise<void> {
-    for (const _ of attempts) this.#finisher.expect();
-    await Promise.all(attempts.map((attempt) => this.#runOne(attempt, () => this.#outcomeOf(attempt))));
+  /**
+   * One after another, each claimed only when the one before has ended: whichever of them ends the isolate, the others
+   * are still waiting. Those that would hold up the queue for long come back at times of their own.
+   */
+  async runApart(suspects: readonly Delivery[]): Promise<void> {
+    const until = this.#rt.clock.now() + APART_MS;
+    for (const suspect of suspects) {
+      const now = this.#rt.clock.now();
+      if (now < until) {
+        const { won } = await claimAll(this.#rt, [suspect], this.#settle);
+        await this.run(won, now);
+      } else await putBack(this.#rt, [suspect], () => this.#secondsApart(), this.#settle);
+    }
   }
 
-  // A job whose attempt has vanished before may do so again. It runs when nobody else can be hurt: after the others, and
-  // without the other suspects, which come back at times of their own. One that kills its isolate is soon by itself.
-  async #runSuspects([first, ...others]: readonly Attempt[]): Promise<void> {
-    for (const _ of others) this.#finisher.expect();
-    await Promise.all(others.map((attempt) => this.#runOne(attempt, () => 'apart')));
-    if (first !== undefined) await this.#runAll([first]);
+  // A line for each job that went well would cost more than the job: the batch says how many they were.
+  end(): void {
+    if (this.#ran > 0) logInfo('batch.ended', { jobs: this.#ran, succeeded: this.#succeeded });
+  }
+
+  #secondsApart(): number {
+    return APART_MIN_SECONDS + Math.floor(this.#rt.random.fraction() * (APART_MAX_SECONDS - APART_MIN_SECONDS));
   }
 
   #prepare(won: Won): readonly Attempt[] {
@@ -105,15 +116,18 @@ class BatchRun {
     return [prepareAttempt(this.#rt, task ?? unknownTask(delivery.envelope), delivery.envelope, won)];
   }
 
-  async #runOne(attempt: Attempt, run: () => Promise<Outcome | NotRun> | NotRun): Promise<void> {
+  async #runOne(attempt: Attempt): Promise<void> {
     const { won } = attempt;
     try {
-      const outcome = await run();
-      const finish = this.#finishOf(attempt, outcome);
+      const outcome = await this.#outcomeOf(attempt);
+      const finish =
+        outcome === 'too late'
+          ? putBackOf(attempt, 'its batch had no time left for it', this.#moment(attempt))
+          : finishOf(attempt, outcome, this.#moment(attempt));
       const written = await this.#finisher.write(finish);
       this.#settle(won.id, settlementOf(written, finish.dueAt, finish.sentAt !== null, this.#rt.clock.now()));
       this.#note(attempt, written);
-      if (typeof outcome !== 'string') await callHook(this.#rt, attempt, outcome, written);
+      if (outcome !== 'too late') await callHook(this.#rt, attempt, outcome, written);
     } catch (error) {
       // The database stayed silent: the lease runs out, and the sweep counts the attempt as lost.
       logError('job.unwritten', error, { job: won.id, task: attempt.task.name });
@@ -123,21 +137,13 @@ class BatchRun {
     }
   }
 
-  #finishOf(attempt: Attempt, outcome: Outcome | NotRun): Finish {
-    const moment = this.#moment(attempt);
-    if (typeof outcome !== 'string') return finishOf(attempt, outcome, moment);
-    const afterMs = outcome === 'apart' ? SEPARATE_MIN_MS + moment.fraction * (SEPARATE_MAX_MS - SEPARATE_MIN_MS) : 0;
-    return putBackOf(attempt, NOT_RUN[outcome], moment, afterMs);
-  }
-
-  async #outcomeOf(attempt: Attempt): Promise<Outcome | NotRun> {
+  async #outcomeOf(attempt: Attempt): Promise<Outcome | TooLate> {
     // Its lease was lost before it began: another attempt has it, and whatever is written now hits no row.
     if (attempt.job.signal.aborted) return 'too late';
     if (this.#rt.clock.now() + limitsOf(attempt).hardMs > this.#endsAt) return 'too late';
     return runAttempt(this.#rt, attempt);
   }
 
-  // A line for each job that went well would cost more than the job: the batch says how many they were.
   #note({ won, task }: Attempt, written: Written): void {
     if (written === 'SUCCESS') this.#succeeded += 1;
     else logInfo('job.ended', { job: won.id, task: task.name, state: written, attempt: won.attempt });

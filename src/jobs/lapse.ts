@@ -10,15 +10,15 @@ import type { Runtime } from './runtime.ts';
 import { DEAD_LETTER_ROLE, errorOf } from './verdict.ts';
 
 /**
- * Returns the ids that wait again. They count as sent at `now`: whoever calls this claims them or hands out their
- * messages.
+ * Returns the ids that wait again, and those that have ended. Who waits counts as sent at `now`: whoever calls this
+ * claims them or hands out their messages.
  */
 export async function loseLapsed(
   rt: Runtime,
   lapsed: readonly { readonly id: string; readonly task: string; readonly claim: number }[],
   now: number,
-): Promise<readonly string[]> {
-  if (lapsed.length === 0) return [];
+): Promise<{ readonly waiting: readonly string[]; readonly ended: readonly string[] }> {
+  if (lapsed.length === 0) return { waiting: [], ended: [] };
   const text = `Its attempts vanished without an outcome; after ${String(MAX_LOST + 1)} of them it is given up.`;
   const losses = lapsed.map(({ id, task, claim }): Loss => ({
     id,
@@ -29,5 +29,7 @@ export async function loseLapsed(
   const [lost] = await transact(rt, [loseJobs(losses, now), recordFailures(losses)]);
   const states = (lost?.rows ?? []).map(readFinished);
   for (const { id, state } of states) logInfo('attempt.lost', { job: id, state });
-  return states.filter(({ state }) => state === 'PENDING').map(({ id }) => id);
+  const ids = (waits: boolean): readonly string[] =>
+    states.filter(({ state }) => (state === 'PENDING') === waits).map(({ id }) => id);
+  return { waiting: ids(true), ended: ids(false) };
 }

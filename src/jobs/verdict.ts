@@ -60,9 +60,9 @@ export function finishOf(attempt: Attempt, outcome: Outcome, moment: Moment): Fi
   }
 }
 
-/** A job that was won and is not to be run now after all: back after a while, its attempt returned. */
-export function putBackOf(attempt: Attempt, reason: string, moment: Moment, afterMs = 0): Finish {
-  return finishOf(attempt, { kind: 'deferred', until: moment.now + Math.round(afterMs), reason }, moment);
+/** A job that was won and is not to be run now after all: back at once, its attempt returned. */
+export function putBackOf(attempt: Attempt, reason: string, moment: Moment): Finish {
+  return finishOf(attempt, { kind: 'deferred', until: moment.now, reason }, moment);
 }
 
 /** An error as it is stored and shown. */

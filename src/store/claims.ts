@@ -6,8 +6,11 @@ import type { Row, Statement } from '../core/ports.ts';
 import { FINAL_SQL, STATES, guard, target, type State } from '../core/states.ts';
 import type { AttemptRecord, JobError } from './rows.ts';
 
-/** Takes every job of `ids` that may run now. A claim repeated with its token wins again and counts nothing. */
-export function claimJobs(ids: readonly string[], token: string, now: number): Statement {
+/**
+ * Takes every job of `ids` that may run now; one whose attempt has vanished before only where it is to run `alone`.
+ * A claim repeated with its token wins again and counts nothing.
+ */
+export function claimJobs(ids: readonly string[], token: string, now: number, alone: boolean): Statement {
   return {
     name: 'claim',
     sql: `UPDATE jobs SET
@@ -15,15 +18,16 @@ export function claimJobs(ids: readonly string[], token: string, now: number): S
   claim = claim + (state <> ${target('claim')}),
   state = ${target('claim')}, claim_token = ?2, lease_until = ?3 + ${String(LEASE_MS)}, started_at = ?3, waiting_for = NULL
 WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND (
-  (${guard('claim')} AND due_at <= ?3 AND (expires_at IS NULL OR expires_at > ?3 OR started_at IS NOT NULL))
+  (${guard('claim')} AND due_at <= ?3 AND (expires_at IS NULL OR expires_at > ?3 OR started_at IS NOT NULL)
+    AND (lost = 0 OR ?4))
   OR (state = ${target('claim')} AND claim_token = ?2)
 )
-RETURNING id, attempt, claim, lost`,
-    params: [JSON.stringify(ids), token, now],
+RETURNING id, attempt, claim`,
+    params: [JSON.stringify(ids), token, now, alone ? 1 : 0],
   };
 }
 
-const wonRow = z.object({ id: z.string(), attempt: z.int(), claim: z.int(), lost: z.int() }).readonly();
+const wonRow = z.object({ id: z.string(), attempt: z.int(), claim: z.int() }).readonly();
 export type Won = z.infer<typeof wonRow>;
 
 export function readWon(row: Row): Won {
@@ -34,7 +38,7 @@ export function readWon(row: Row): Won {
 export function selectUnwon(ids: readonly string[]): Statement {
   return {
     name: 'unwon',
-    sql: `SELECT id, state, claim, due_at, expires_at, sent_at, lease_until, started_at
+    sql: `SELECT id, state, claim, lost, due_at, expires_at, sent_at, lease_until, started_at
 FROM jobs WHERE id IN (SELECT value FROM json_each(?1))`,
     params: [JSON.stringify(ids)],
   };
@@ -45,6 +49,7 @@ const unwonRow = z
     id: z.string(),
     state: z.enum(STATES),
     claim: z.int(),
+    lost: z.int(),
     due_at: z.number(),
     expires_at: z.number().nullable(),
     sent_at: z.number().nullable(),

@@ -287,7 +287,10 @@ test('an attempt whose lease was renewed meanwhile is not given up', async () =>
   const { id } = await bench.enqueue({ task: 'debug.sleep', input: { seconds: 5 } });
   const batch = bench.deliver(bench.queues.take().map(({ envelope }) => envelope));
   await settled();
-  expect(await loseLapsed(bench.rt, [{ id, task: 'debug.sleep', claim: 1 }], clock.now())).toEqual([]);
+  expect(await loseLapsed(bench.rt, [{ id, task: 'debug.sleep', claim: 1 }], clock.now())).toEqual({
+    waiting: [],
+    ended: [],
+  });
   expect((await bench.job(id)).state).toBe('STARTED');
   await clock.advance(5_100);
   await batch;

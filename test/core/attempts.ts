@@ -57,5 +57,5 @@ export function attemptOf({ attempt = 1, policy, options, clock = manualClock(NO
     parentId: null,
     retryOf: null,
   };
-  return prepareAttempt(runtimeWith(clock), task, envelope, { id: JOB_ID, attempt, claim: attempt, lost: 0 });
+  return prepareAttempt(runtimeWith(clock), task, envelope, { id: JOB_ID, attempt, claim: attempt });
 }

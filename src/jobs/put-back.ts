@@ -1,0 +1,40 @@
+// Messages that are not to run now: back to their queue for a while, or let go because their rows are owed new ones.
+
+import type { Envelope } from '../core/envelope.ts';
+import { ENVELOPE_LIFE_MS, LAST_DELIVERY } from '../core/limits.ts';
+import { insertJobs } from '../store/accept.ts';
+import { oweJobs } from '../store/claims.ts';
+import { transact } from './database.ts';
+import type { Runtime } from './runtime.ts';
+import { ACK, retryIn, type Delivery, type Settle } from './settlement.ts';
+
+/** Messages again later; those near the platform's limit of deliveries are let go for fresh ones. */
+export async function putBack(
+  rt: Runtime,
+  deliveries: readonly Delivery[],
+  secondsFor: (delivery: Delivery) => number,
+  settle: Settle,
+): Promise<void> {
+  const worn = deliveries.filter(({ deliveries: count }) => count >= LAST_DELIVERY);
+  for (const delivery of deliveries) {
+    if (!worn.includes(delivery)) settle(delivery.envelope.id, retryIn(secondsFor(delivery)));
+  }
+  await owe(rt, worn, settle);
+}
+
+/** Lets messages go: their rows are owed new ones. Makes a row that is missing, so that nothing is lost. */
+export async function owe(rt: Runtime, deliveries: readonly Delivery[], settle: Settle): Promise<void> {
+  if (deliveries.length === 0) return;
+  const now = rt.clock.now();
+  const envelopes = deliveries.map(({ envelope }) => envelope);
+  const rows = envelopes
+    .filter((envelope) => mayMakeRow(envelope, now))
+    .map((envelope) => ({ envelope, sentAt: null }));
+  await transact(rt, [insertJobs(rows, now), oweJobs(envelopes.map(({ id }) => id))]);
+  for (const { id } of envelopes) settle(id, ACK);
+}
+
+/** Rows are made from young envelopes only: an older job may have been finished and forgotten. */
+export function mayMakeRow(envelope: Envelope, now: number): boolean {
+  return now - envelope.acceptedAt <= ENVELOPE_LIFE_MS;
+}

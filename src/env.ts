@@ -14,6 +14,8 @@ export interface Env {
   readonly GITHUB_WEBHOOK_SECRET?: string;
   /** The secret before the last rotation: accepted beside the current one. */
   readonly GITHUB_WEBHOOK_SECRET_PREVIOUS?: string;
+  /** How large the database may become, in MB; 10,000 where it is not set. The Free plan ends at 500. */
+  readonly DATABASE_LIMIT_MB?: string;
   /** `1` registers the `debug.*` tasks and their routes. */
   readonly DEBUG_TASKS?: string;
   /** A new value each time the local runner starts: its queues begin empty, so every open row is owed a message. */

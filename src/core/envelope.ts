@@ -12,16 +12,15 @@ export const jobOptions = z.object({
   softSeconds: z.number().positive().nullable(),
   hardSeconds: z.number().positive().nullable(),
   resultTtlSeconds: z.int().positive(),
+  /** Its payload leaves every store when its result expires. */
+  sensitive: z.literal(true).optional(),
 });
 export type JobOptions = z.infer<typeof jobOptions>;
 
-export const envelope = z.object({
-  v: z.literal(1),
+const members = {
   id: z.uuid(),
   task: z.string(),
   queue: z.string(),
-  /** Any JSON value, as the task's schema will be given it. */
-  input: z.unknown(),
   options: jobOptions,
   priority: z.int(),
   tags: z.array(z.string()),
@@ -32,11 +31,28 @@ export const envelope = z.object({
   expiresAt: milliseconds.nullable(),
   parentId: z.uuid().nullable(),
   retryOf: z.uuid().nullable(),
-});
+};
+
+/** An input kept aside because it is too large to ride along: where, and how many bytes of JSON it is. */
+export const inputAside = z.object({ inputKey: z.string(), inputBytes: z.int().nonnegative() });
+export type InputAside = z.infer<typeof inputAside>;
+
+export const envelope = z.discriminatedUnion('v', [
+  z.object({
+    v: z.literal(1),
+    ...members,
+    /** Any JSON value, as the task's schema will be given it. */
+    input: z.unknown(),
+  }),
+  z.object({ v: z.literal(2), ...members, ...inputAside.shape }),
+]);
 export type Envelope = z.infer<typeof envelope>;
 
+/** The newest version that is written. */
+export const ENVELOPE_VERSION = 2;
+
 /** What every version has, so that a newer one can be put back instead of being refused. */
-const anyVersion = z.object({ v: z.int().min(2), id: z.uuid() });
+const anyVersion = z.object({ v: z.int().min(ENVELOPE_VERSION + 1), id: z.uuid() });
 
 export type ParsedMessage =
   | { readonly kind: 'job'; readonly envelope: Envelope }

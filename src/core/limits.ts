@@ -13,10 +13,19 @@ export const DRAIN_IDLE_MS = 250;
 export const MAX_JSON_DEPTH = 64;
 /** Jobs in one POST /api/v1/jobs/batch. */
 export const MAX_BATCH_JOBS = 1_000;
-/** Largest input that rides in the message and the row: a queue message is 128,000 B with its envelope. */
+/** Largest input that rides in the message and the row (a message is 128,000 B with its envelope); others go to R2. */
 export const MAX_INLINE_INPUT_BYTES = 96_000;
-/** Largest result that is kept in the row. */
+/** Largest result that is kept in the row; others go to KV. */
 export const MAX_INLINE_RESULT_BYTES = 64_000;
+/** Largest input or result at all: a KV value is 25 MiB, and an isolate has 128 MB for all it does. */
+export const MAX_PAYLOAD_BYTES = 25 * 1024 * 1024;
+/** Inputs kept aside that one batch loads; one is always taken. What does not fit comes back by itself. */
+export const MAX_LOADED_INPUT_BYTES = 32 * 1024 * 1024;
+/** How long an input that could not be read is waited for, its attempt returned. */
+export const INPUT_RETRY_MS = 30_000;
+/** A result in KV outlives what is shown of it by what its finish may be late; 60 s is the least KV takes. */
+export const RESULT_SLACK_SECONDS = 900;
+export const MIN_KV_TTL_SECONDS = 60;
 /** Largest webhook body whose parsed payload rides in the job; a larger one is read from its stored copy. */
 export const MAX_INLINE_WEBHOOK_BYTES = 64_000;
 /** How much of a provider's own id of a delivery is kept. */
@@ -63,6 +72,8 @@ export const GROUP_TERM_MS = 1_000;
 export const FOLLOWER_DEADLINE_MS = GROUP_TERM_MS + 2 * ACCEPT_DEADLINE_MS;
 /** A statement of a consumer or a sweep that has not answered by then counts as an outage. */
 export const STATEMENT_DEADLINE_MS = 10_000;
+/** The same for a payload that is kept beside the database: megabytes, not rows. */
+export const PAYLOAD_DEADLINE_MS = 10_000;
 /** A binding that does not answer a health probe within this is unhealthy. */
 export const PROBE_DEADLINE_MS = 2_000;
 
@@ -118,8 +129,24 @@ export const ENVELOPE_LIFE_MS = 4 * 86_400_000;
 export const UNKNOWN_TASK_RETRY_SECONDS = 60;
 export const UNKNOWN_TASK_LIFE_MS = 24 * 3_600_000;
 
+/** An object in R2 that no job and no dead letter refers to leaves after this: until then a message may name it. */
+export const ORPHAN_AFTER_MS = 5 * 86_400_000;
+/** How often the sweep of orphans begins anew. */
+export const ORPHANS_EVERY_MS = 3_600_000;
+
 export const KEEP_SUCCESS_MS = 7 * 86_400_000;
 export const KEEP_FAILURE_MS = 30 * 86_400_000;
+/** How full the database is (share of its size limit) when it is said aloud and finished jobs are kept less long. */
+export const FILLING = 0.8;
+/** How full it is when no more jobs are accepted. */
+export const FULL = 0.95;
+/** What is kept of finished jobs in a database that fills up: no row younger than an envelope's life is ever deleted. */
+export const KEEP_SUCCESS_FILLING_MS = ENVELOPE_LIFE_MS;
+export const KEEP_FAILURE_FILLING_MS = 7 * 86_400_000;
+/** Pages of retention in one tick of a database that fills up. */
+export const RETENTION_PAGES_FILLING = 10;
+/** Largest D1 database on the Paid plan; the Free plan has 500 MB. */
+export const DEFAULT_DATABASE_LIMIT_MB = 10_000;
 
 /** How long an Idempotency-Key names its first job. */
 export const IDEMPOTENCY_TTL_MS = 72 * 3_600_000;

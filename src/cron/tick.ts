@@ -3,6 +3,8 @@
 import { logError } from '../jobs/log.ts';
 import type { Runtime } from '../jobs/runtime.ts';
 import { oweAfterRestart } from './boot.ts';
+import { clearSensitive } from './cleared.ts';
+import { removeOrphans } from './orphans.ts';
 import { repair } from './repair.ts';
 import { retire } from './retention.ts';
 
@@ -10,7 +12,9 @@ import { retire } from './retention.ts';
 export async function tick(rt: Runtime, bootId: string | undefined): Promise<void> {
   if (bootId !== undefined) await attempt('boot', () => oweAfterRestart(rt, bootId));
   await repair(rt);
+  await attempt('sensitive', () => clearSensitive(rt));
   await attempt('retention', () => retire(rt));
+  await attempt('orphans', () => removeOrphans(rt));
 }
 
 async function attempt(part: string, run: () => Promise<void>): Promise<void> {

@@ -2,15 +2,22 @@
 
 import type { Envelope } from '../core/envelope.ts';
 import { byteLength } from '../core/json.ts';
-import { MAX_INLINE_RESULT_BYTES, MAX_NOTE_CHARS } from '../core/limits.ts';
+import { INPUT_RETRY_MS, MAX_NOTE_CHARS, MAX_PAYLOAD_BYTES } from '../core/limits.ts';
 import type { Won } from '../store/claims.ts';
 import { faultsOf } from './request.ts';
 import { Deferral, Discard, LeaseLost, Retry, SoftTimeLimitExceeded, Terminated } from './outcome.ts';
+import { inputOfEnvelope } from './payloads.ts';
 import type { Runtime } from './runtime.ts';
 import type { Job, Task } from './task.ts';
 
 export type Outcome =
-  | { readonly kind: 'success'; readonly value: unknown; readonly result: string }
+  | {
+      readonly kind: 'success';
+      readonly value: unknown;
+      /** JSON text; null where it is kept under `resultKey`. */
+      readonly result: string | null;
+      readonly resultKey: string | null;
+    }
   | { readonly kind: 'deferred'; readonly until: number; readonly reason: string }
   | {
       readonly kind: 'failure';
@@ -93,18 +100,20 @@ export async function runAttempt(rt: Runtime, attempt: Attempt): Promise<Outcome
   });
   const hard = rt.clock.sleep(hardMs, over.signal).then(() => timeLimit(hardMs, undefined));
   try {
-    return await Promise.race([callHandler(attempt, hardMs), hard]);
+    return await Promise.race([callHandler(rt, attempt, hardMs), hard]);
   } finally {
     over.abort();
     await soft;
   }
 }
 
-async function callHandler(attempt: Attempt, hardMs: number): Promise<Outcome> {
+async function callHandler(rt: Runtime, attempt: Attempt, hardMs: number): Promise<Outcome> {
   const { task, envelope, job } = attempt;
+  const given = await inputOfEnvelope(rt, envelope);
+  if (given.kind !== 'value') return withoutInput(given.kind, rt.clock.now());
   try {
     // Parsed again: the deployment that runs it may be newer than the one that accepted it.
-    const input = task.input.safeParse(envelope.input);
+    const input = task.input.safeParse(given.value);
     if (!input.success) {
       const text = faultsOf(input.error, 'input').map(({ path, message }) => `${path}: ${message}`);
       return { kind: 'failure', code: 'invalid_input', error: new Error(text.join('; ')), retryable: false };
@@ -117,6 +126,14 @@ async function callHandler(attempt: Attempt, hardMs: number): Promise<Outcome> {
   }
 }
 
+// A store that does not answer is not the job's fault.
+function withoutInput(why: 'gone' | 'silent', now: number): Outcome {
+  if (why === 'silent') {
+    return { kind: 'deferred', until: now + INPUT_RETRY_MS, reason: 'its stored input could not be read' };
+  }
+  return { kind: 'failure', code: 'input_gone', error: new Error('Its stored input is gone.'), retryable: false };
+}
+
 function successOf(value: unknown): Outcome {
   let result: string | undefined;
   try {
@@ -127,13 +144,11 @@ function successOf(value: unknown): Outcome {
   // A function or a symbol has no JSON at all.
   if ((result as string | undefined) === undefined) result = 'null';
   const bytes = byteLength(result);
-  if (bytes > MAX_INLINE_RESULT_BYTES) {
-    const error = new Error(
-      `The result is ${String(bytes)} bytes; at most ${String(MAX_INLINE_RESULT_BYTES)} are kept.`,
-    );
+  if (bytes > MAX_PAYLOAD_BYTES) {
+    const error = new Error(`The result is ${String(bytes)} bytes; at most ${String(MAX_PAYLOAD_BYTES)} are kept.`);
     return { kind: 'failure', code: 'result_too_large', error, retryable: false };
   }
-  return { kind: 'success', value, result };
+  return { kind: 'success', value, result, resultKey: null };
 }
 
 function failureOf(error: unknown, job: Job, hardMs: number): Outcome {

@@ -1,7 +1,6 @@
 // Taking jobs: one statement for a whole batch, and for those it did not win, the reason why and what follows from it.
 
 import type { Envelope } from '../core/envelope.ts';
-import { followUpId } from '../core/ids.ts';
 import {
   MESSAGE_HORIZON_SECONDS,
   TICK_HORIZON_SECONDS,
@@ -21,7 +20,7 @@ import { logError, logInfo } from './log.ts';
 import { mayMakeRow, owe, putBack } from './put-back.ts';
 import type { Runtime } from './runtime.ts';
 import { ACK, retryIn, whileSilent, type Delivery, type Settle } from './settlement.ts';
-import { DEAD_LETTER_ROLE, errorOf } from './verdict.ts';
+import { deadLetterId, errorOf } from './verdict.ts';
 
 /** How long a claim is repeated through an outage before its messages go back. */
 const PATIENCE_MS = 5_000;
@@ -181,7 +180,7 @@ async function makeRow(rt: Runtime, delivery: Delivery, now: number, settle: Set
 
 async function bury(rt: Runtime, envelope: Envelope, reason: unknown): Promise<void> {
   const letter = {
-    id: followUpId(envelope.id, DEAD_LETTER_ROLE, 0),
+    id: deadLetterId(envelope.id),
     queue: envelope.queue,
     body: JSON.stringify(envelope),
     error: errorOf(envelope.task, 'refused', reason),

@@ -32,12 +32,17 @@ export async function persist(
   statements: readonly Statement[],
   giveUpAt: number,
 ): Promise<readonly Answer[]> {
+  return insist(rt, () => transact(rt, statements), giveUpAt);
+}
+
+/** Repeats what is safe to repeat until it succeeds, is refused by the database, or `giveUpAt` (epoch ms) has come. */
+export async function insist<T>(rt: Runtime, run: () => Promise<T>, giveUpAt: number): Promise<T> {
   for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(LONGEST_PAUSE_MS, pause * 2)) {
     try {
-      return await transact(rt, statements);
+      return await run();
     } catch (error) {
-      const outage = error instanceof DatabaseError && error.kind === 'outage';
-      if (!outage || rt.clock.now() + pause >= giveUpAt) throw error;
+      const refused = error instanceof DatabaseError && error.kind === 'refused';
+      if (refused || rt.clock.now() + pause >= giveUpAt) throw error;
       await rt.clock.sleep(pause * (0.5 + rt.random.fraction() / 2));
     }
   }

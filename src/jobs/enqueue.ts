@@ -11,7 +11,9 @@ import type { Acceptance, Item } from './flush.ts';
 import { portions } from './group.ts';
 import { logError } from './log.ts';
 import { callOptions, checkRequest, faultsOf, toEnvelope, type Fault, type Request } from './request.ts';
+import { setInputAside } from './payloads.ts';
 import { claimToken } from './replay.ts';
+import { isFull } from './room.ts';
 import type { Runtime } from './runtime.ts';
 import type { Task } from './task.ts';
 
@@ -25,8 +27,12 @@ export interface Accepted {
   readonly replayed: boolean;
 }
 
-/** `conflict`: the key names another call. `unknown`: perhaps taken, perhaps not; repeat under the same key. */
-export type Enqueued = Accepted | { readonly kind: 'conflict' } | { readonly kind: 'unknown' };
+/**
+ * `conflict`: the key names another call. `unknown`: perhaps taken, perhaps not; repeat under the same key. `full`: the
+ * database has no room for more, and nothing was taken.
+ */
+export type Enqueued =
+  Accepted | { readonly kind: 'conflict' } | { readonly kind: 'unknown' } | { readonly kind: 'full' };
 
 /** Who calls: keys are scoped to `owner`, and `source` is kept with the job. */
 export interface Caller {
@@ -91,12 +97,28 @@ export async function commit(rt: Runtime, item: Item): Promise<Enqueued> {
 }
 
 async function commitAll(rt: Runtime, items: readonly Item[]): Promise<readonly Enqueued[]> {
-  const committed = await Promise.all(portions(items).map((portion) => rt.isolate.group.commit(rt, portion)));
-  return committed.flat().map((acceptance, at): Enqueued => {
-    const item = items[at];
-    if (item === undefined || !acceptance.taken) return { kind: 'unknown' };
+  if (items.length === 0) return [];
+  if (await isFull(rt)) return items.map(() => ({ kind: 'full' }));
+  const ready = await Promise.all(items.map((item) => prepare(rt, item)));
+  const fit = ready.filter((item) => item !== undefined);
+  const committed = await Promise.all(portions(fit).map((portion) => rt.isolate.group.commit(rt, portion)));
+  const acceptances = committed.flat();
+  let next = 0;
+  return ready.map((item): Enqueued => {
+    const acceptance = item === undefined ? undefined : acceptances[next++];
+    if (item === undefined || acceptance?.taken !== true) return { kind: 'unknown' };
     return accepted(rt, item.envelope, item.mode === 'again' && !acceptance.created, acceptance.known);
   });
+}
+
+/** The item as it can be committed: a large input is put aside before there is a row. undefined where that failed. */
+async function prepare(rt: Runtime, item: Item): Promise<Item | undefined> {
+  try {
+    return { ...item, envelope: await setInputAside(rt, item.envelope, item.mode) };
+  } catch (error) {
+    logError('accept.input_not_kept', error, { job: item.envelope.id, task: item.envelope.task });
+    return undefined;
+  }
 }
 
 /** Options of a call from TypeScript. Seconds, epoch milliseconds or ISO 8601 with a zone. */

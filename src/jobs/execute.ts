@@ -13,6 +13,7 @@ import {
   HEARTBEAT_MS,
   HOOK_DEADLINE_MS,
   LAST_DELIVERY,
+  MAX_LOADED_INPUT_BYTES,
 } from '../core/limits.ts';
 import type { Won } from '../store/claims.ts';
 import { limitsOf, prepareAttempt, runAttempt, type Attempt, type Outcome } from './attempt.ts';
@@ -21,6 +22,7 @@ import { Finisher, type Written } from './finisher.ts';
 import { delaySecondsUntil } from './hand-out.ts';
 import { beat, keepLeases } from './heartbeat.ts';
 import { logError, logInfo } from './log.ts';
+import { setResultAside } from './payloads.ts';
 import { putBack } from './put-back.ts';
 import { ACK, retryIn, type Delivery, type Settle, type Settlement } from './settlement.ts';
 import { Discard } from './outcome.ts';
@@ -32,8 +34,10 @@ import { finishOf, putBackOf, type Moment } from './verdict.ts';
 export async function executeBatch(rt: Runtime, deliveries: readonly Delivery[], settle: Settle): Promise<void> {
   const startedAt = rt.clock.now();
   await waitForTheNearlyDue(rt, deliveries);
+  const { light, heavy } = weigh(deliveries);
+  for (const { envelope } of heavy) settle(envelope.id, retryIn(secondsApart(rt)));
   const byId = new Map(deliveries.map((delivery) => [delivery.envelope.id, delivery]));
-  const { won, suspects } = await claimAll(rt, deliveries, settle);
+  const { won, suspects } = await claimAll(rt, light, settle);
   const run = new BatchRun(rt, startedAt, byId, settle);
   await run.run(won, startedAt);
   await run.runApart(suspects);
@@ -45,6 +49,22 @@ async function waitForTheNearlyDue(rt: Runtime, deliveries: readonly Delivery[])
   const now = rt.clock.now();
   const early = deliveries.map(({ envelope }) => envelope.dueAt - now).filter((ms) => ms > 0 && ms < EARLY_WAIT_MS);
   if (early.length > 0) await rt.clock.sleep(Math.max(...early));
+}
+
+/** What a batch may load into memory at once of inputs kept aside, in its order; the rest waits for another. */
+function weigh(deliveries: readonly Delivery[]): { light: readonly Delivery[]; heavy: readonly Delivery[] } {
+  let bytes = 0;
+  const light = deliveries.filter(({ envelope }) => {
+    if (envelope.v === 1) return true;
+    if (bytes > 0 && bytes + envelope.inputBytes > MAX_LOADED_INPUT_BYTES) return false;
+    bytes += envelope.inputBytes;
+    return true;
+  });
+  return { light, heavy: deliveries.filter((delivery) => !light.includes(delivery)) };
+}
+
+function secondsApart(rt: Runtime): number {
+  return APART_MIN_SECONDS + Math.floor(rt.random.fraction() * (APART_MAX_SECONDS - APART_MIN_SECONDS));
 }
 
 /** The outcome of a job that was won and not run after all. */
@@ -96,17 +116,13 @@ class BatchRun {
       if (now < until) {
         const { won } = await claimAll(this.#rt, [suspect], this.#settle);
         await this.run(won, now);
-      } else await putBack(this.#rt, [suspect], () => this.#secondsApart(), this.#settle);
+      } else await putBack(this.#rt, [suspect], () => secondsApart(this.#rt), this.#settle);
     }
   }
 
   // A line for each job that went well would cost more than the job: the batch says how many they were.
   end(): void {
     if (this.#ran > 0) logInfo('batch.ended', { jobs: this.#ran, succeeded: this.#succeeded });
-  }
-
-  #secondsApart(): number {
-    return APART_MIN_SECONDS + Math.floor(this.#rt.random.fraction() * (APART_MAX_SECONDS - APART_MIN_SECONDS));
   }
 
   #prepare(won: Won): readonly Attempt[] {
@@ -119,7 +135,8 @@ class BatchRun {
   async #runOne(attempt: Attempt): Promise<void> {
     const { won } = attempt;
     try {
-      const outcome = await this.#outcomeOf(attempt);
+      const ended = await this.#outcomeOf(attempt);
+      const outcome = ended === 'too late' ? ended : await setResultAside(this.#rt, attempt, ended, this.#endsAt);
       const finish =
         outcome === 'too late'
           ? putBackOf(attempt, 'its batch had no time left for it', this.#moment(attempt))

@@ -9,6 +9,7 @@ import { revokeJob, selectJob, selectJobs, type JobFilter } from '../store/reads
 import { readJobRow, type JobRow } from '../store/rows.ts';
 import { commit, type Enqueued } from './enqueue.ts';
 import { query, transact } from './database.ts';
+import { inputOfRow, isCleared, type Fetched } from './payloads.ts';
 import { checkRequest, type Checked, type Request } from './request.ts';
 import type { Runtime } from './runtime.ts';
 
@@ -67,11 +68,22 @@ export async function revoke(rt: Runtime, id: string, terminate: boolean): Promi
   return { previous, state: 'STARTED', terminating: terminate || job.revoke_requested === 2 };
 }
 
+/** `no_input`: what it was given is gone, or (`silent`) cannot be read now. */
+export interface NoInput {
+  readonly kind: 'no_input';
+  readonly why: 'gone' | 'silent';
+}
+
 /** Runs a final job once more, as a job of its own with `retry_of`. What its task no longer takes is said. */
-export async function runAgain(rt: Runtime, job: JobRow): Promise<Enqueued | (Checked<Request> & { ok: false })> {
+export async function runAgain(
+  rt: Runtime,
+  job: JobRow,
+): Promise<Enqueued | NoInput | (Checked<Request> & { ok: false })> {
   const { id, task, queue, options, priority, tags } = job;
-  const input = job.input as Json;
-  return commitCopy(rt, { task, queue, options, priority, tags, input }, { source: 'retry', retryOf: id });
+  const input: Fetched<Json> = isCleared(job, rt.clock.now()) ? { kind: 'gone' } : await inputOfRow(rt, job);
+  if (input.kind !== 'value') return { kind: 'no_input', why: input.kind };
+  const recipe = { task, queue, options, priority, tags, input: input.value };
+  return commitCopy(rt, recipe, { source: 'retry', retryOf: id });
 }
 
 /** What a new run takes over from an old one. */

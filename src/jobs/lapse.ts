@@ -1,13 +1,12 @@
 // Attempts whose lease ran out without an outcome: counted as lost, and the job waits again or has failed for good.
 
-import { followUpId } from '../core/ids.ts';
 import { MAX_LOST } from '../core/limits.ts';
 import { loseJobs, readFinished, type Loss } from '../store/claims.ts';
 import { recordFailures } from '../store/dead-letters.ts';
 import { transact } from './database.ts';
 import { logInfo } from './log.ts';
 import type { Runtime } from './runtime.ts';
-import { DEAD_LETTER_ROLE, errorOf } from './verdict.ts';
+import { deadLetterId, errorOf } from './verdict.ts';
 
 /**
  * Returns the ids that wait again, and those that have ended. Who waits counts as sent at `now`: whoever calls this
@@ -24,7 +23,7 @@ export async function loseLapsed(
     id,
     claim,
     error: errorOf(task, 'lost', new Error(text)),
-    deadLetterId: followUpId(id, DEAD_LETTER_ROLE, 0),
+    deadLetterId: deadLetterId(id),
   }));
   const [lost] = await transact(rt, [loseJobs(losses, now), recordFailures(losses)]);
   const states = (lost?.rows ?? []).map(readFinished);

@@ -8,7 +8,7 @@ import {
   MAX_AHEAD_SECONDS,
   MAX_FAULTS,
   MAX_IDEMPOTENCY_KEY_CHARS,
-  MAX_INLINE_INPUT_BYTES,
+  MAX_PAYLOAD_BYTES,
   MAX_RETRIES,
   MAX_TAGS,
   MAX_TAG_CHARS,
@@ -103,8 +103,8 @@ export function checkRequest(request: Request): Checked<Request> {
   const parsed = task.input.safeParse(input);
   if (!parsed.success) return { ok: false, kind: 'invalid', faults: faultsOf(parsed.error, 'input') };
   const bytes = byteLength(JSON.stringify(input));
-  if (bytes > MAX_INLINE_INPUT_BYTES) {
-    const message = `is ${String(bytes)} bytes; at most ${String(MAX_INLINE_INPUT_BYTES)} are accepted`;
+  if (bytes > MAX_PAYLOAD_BYTES) {
+    const message = `is ${String(bytes)} bytes; at most ${String(MAX_PAYLOAD_BYTES)} are accepted`;
     return { ok: false, kind: 'too_large', faults: [{ path: 'input', message }] };
   }
   if (options.countdown !== undefined && options.eta !== undefined) {
@@ -199,6 +199,7 @@ function jobOptionsOf(task: Task, options: CallOptions): JobOptions {
     softSeconds: overridden ? softSeconds : null,
     hardSeconds: overridden ? hardSeconds : null,
     resultTtlSeconds: options.result_ttl ?? task.resultTtlSeconds,
+    ...(task.sensitive ? { sensitive: true } : {}),
   };
 }
 

@@ -15,6 +15,7 @@ import {
 import { persist, query } from './database.ts';
 import { sendMarked } from './hand-out.ts';
 import { copyOf } from './inspect.ts';
+import { inputOfRow, setInputAside } from './payloads.ts';
 import type { Fault } from './request.ts';
 import type { Runtime } from './runtime.ts';
 
@@ -29,7 +30,9 @@ export type Requeued =
       readonly task: string;
       readonly queue: string;
     }
-  | { readonly kind: 'refused'; readonly letter: string; readonly faults: readonly Fault[] };
+  | { readonly kind: 'refused'; readonly letter: string; readonly faults: readonly Fault[] }
+  /** Its stored input cannot be read or kept now: nothing was done, try again. */
+  | { readonly kind: 'silent'; readonly letter: string };
 
 /** Runs a letter's job again, with its own input or another. Undefined for an unknown letter. */
 export async function requeue(rt: Runtime, letterId: string, input: Json | undefined): Promise<Requeued | undefined> {
@@ -53,13 +56,15 @@ export async function requeueMany(
 
 async function requeueLetter(rt: Runtime, letter: DeadLetterRow, input: Json | undefined): Promise<Requeued> {
   const { id, task, queue, options, priority, tags, requeues, job_id: retryOf } = letter;
-  if (options === null) {
-    const message = 'its message could not be read, so nobody knows what to run';
-    return { kind: 'refused', letter: id, faults: [{ path: '', message }] };
-  }
-  const recipe = { task, queue, options, priority, tags, input: input === undefined ? (letter.input as Json) : input };
-  const envelope = copyOf(rt, recipe, { source: 'requeue', retryOf });
-  if ('ok' in envelope) return { kind: 'refused', letter: id, faults: envelope.faults };
+  if (options === null) return refused(id, '', 'its message could not be read, so nobody knows what to run');
+  const given = input === undefined ? await inputOfRow(rt, letter) : { kind: 'value' as const, value: input };
+  if (given.kind === 'silent') return { kind: 'silent', letter: id };
+  if (given.kind === 'gone') return refused(id, 'input', 'is gone from its store; give another');
+  const recipe = { task, queue, options, priority, tags, input: given.value };
+  const copy = copyOf(rt, recipe, { source: 'requeue', retryOf });
+  if ('ok' in copy) return { kind: 'refused', letter: id, faults: copy.faults };
+  const envelope = await setInputAside(rt, copy, 'new').catch(() => undefined);
+  if (envelope === undefined) return { kind: 'silent', letter: id };
   const now = envelope.acceptedAt;
   const statements = [
     insertJobIf({ envelope, sentAt: now }, now, REQUEUE_GUARD, [id, requeues]),
@@ -71,5 +76,9 @@ async function requeueLetter(rt: Runtime, letter: DeadLetterRow, input: Json | u
   const jobId = row === undefined ? null : readDeadLetter(row).requeued_as;
   if (jobId === envelope.id) await sendMarked(rt, [envelope], now);
   if (jobId !== null) return { kind: 'requeued', letter: id, jobId, task, queue };
-  return { kind: 'refused', letter: id, faults: [{ path: '', message: 'it was deleted meanwhile' }] };
+  return refused(id, '', 'it was deleted meanwhile');
+}
+
+function refused(letter: string, path: string, message: string): Requeued {
+  return { kind: 'refused', letter, faults: [{ path, message }] };
 }

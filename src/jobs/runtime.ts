@@ -6,7 +6,7 @@ import { REPLAY_GUARD_SHARDS } from '../core/limits.ts';
 import { shardOfText } from '../core/digest.ts';
 import type { ReplayGuard, TokenAnswer, TokenClaim } from '../durable/replay-guard.ts';
 import { platformQueues } from '../queues.ts';
-import { d1Database, type StatementCounts } from '../store/d1.ts';
+import { d1Database, type DatabaseSize, type StatementCounts } from '../store/d1.ts';
 import { kvResults, r2Inputs } from '../store/payloads.ts';
 import { DelayBudget } from './delay-budget.ts';
 import { Group } from './group.ts';
@@ -17,6 +17,7 @@ export interface Isolate {
   readonly group: Group;
   readonly delays: DelayBudget;
   readonly counts: StatementCounts;
+  readonly size: DatabaseSize;
   /** Tells this isolate from the one before a hot reload; made by the first tick, where randomness is allowed. */
   name: string | undefined;
   /** When a batch last looked after owed rows on its way out. */
@@ -45,7 +46,14 @@ export interface Runtime {
 }
 
 export function createIsolate(): Isolate {
-  return { group: new Group(), delays: new DelayBudget(), counts: new Map(), name: undefined, idleRepairAt: 0 };
+  return {
+    group: new Group(),
+    delays: new DelayBudget(),
+    counts: new Map(),
+    size: { bytes: 0 },
+    name: undefined,
+    idleRepairAt: 0,
+  };
 }
 
 /** The runtime of one invocation on real bindings. */
@@ -56,7 +64,7 @@ export function createRuntime(
   isolate: Isolate,
 ): Runtime {
   return {
-    db: d1Database(env.DB, isolate.counts),
+    db: d1Database(env.DB, isolate.counts, isolate.size),
     queues: platformQueues(env),
     inputs: r2Inputs(env.OBJECTS),
     results: kvResults(env.RESULTS),

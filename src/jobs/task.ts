@@ -51,6 +51,8 @@ export interface Task<Schema extends z.ZodType = z.ZodType, Output = unknown> {
   /** Why a task with a hard limit over 60 s may stand in the queue of short work. */
   readonly longOnDefault: string | undefined;
   readonly resultTtlSeconds: number;
+  /** Its input and result leave every store when its result expires; a dead letter keeps its input until resolved. */
+  readonly sensitive: boolean;
   run(input: z.output<Schema>, job: Job): Promise<Output | Deferral> | Output | Deferral;
   /** Once, after the outcome is committed. What they throw is logged and changes nothing. */
   onSuccess?(result: Output, job: Job): Promise<void> | void;
@@ -96,5 +98,6 @@ export function defineTask<Schema extends z.ZodType, Output>(
     timeLimit: { softSeconds, hardSeconds },
     longOnDefault: definition.longOnDefault,
     resultTtlSeconds: definition.resultTtlSeconds ?? DEFAULT_RESULT_TTL_SECONDS,
+    sensitive: definition.sensitive ?? false,
   };
 }

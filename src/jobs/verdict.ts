@@ -8,7 +8,10 @@ import type { Finish } from '../store/claims.ts';
 import type { AttemptRecord, JobError } from '../store/rows.ts';
 import type { Attempt, Outcome } from './attempt.ts';
 
-export const DEAD_LETTER_ROLE = 'dead-letter';
+/** The id of the dead letter of a job, should it ever have one. */
+export function deadLetterId(jobId: string): string {
+  return followUpId(jobId, 'dead-letter', 0);
+}
 
 /** What the moment adds to an outcome. */
 export interface Moment {
@@ -29,6 +32,7 @@ export function finishOf(attempt: Attempt, outcome: Outcome, moment: Moment): Fi
     startedAt,
     at: moment.now,
     result: null,
+    resultKey: null,
     error: null,
     dueAt: null,
     sentAt: null,
@@ -37,11 +41,11 @@ export function finishOf(attempt: Attempt, outcome: Outcome, moment: Moment): Fi
     record: null,
     progress,
     progressNote,
-    deadLetterId: followUpId(won.id, DEAD_LETTER_ROLE, 0),
+    deadLetterId: deadLetterId(won.id),
   };
   switch (outcome.kind) {
     case 'success':
-      return { ...common, state: 'SUCCESS', result: outcome.result };
+      return { ...common, state: 'SUCCESS', result: outcome.result, resultKey: outcome.resultKey };
     case 'deferred':
       return {
         ...common,

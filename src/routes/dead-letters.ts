@@ -21,7 +21,7 @@ import type { App } from './app.ts';
 import { may, needs } from './auth.ts';
 import { readJson, readOptionalJson } from './body.ts';
 import { jobHead, statusUrl } from './job-json.ts';
-import { problem, problemOf, type Failure } from './problems.ts';
+import { PAYLOAD_SILENT, problem, problemOf, type Failure } from './problems.ts';
 import { page, readQuery } from './query.ts';
 
 const NO_LETTER: Failure = { kind: 'not_found', what: 'dead letter with this id' };
@@ -63,6 +63,7 @@ deadLetterRoutes.post('/:id/requeue', needs('jobs:write'), async (c) => {
   const outcome = isId(id) ? await requeue(c.get('rt'), id, parsed.data.input) : undefined;
   if (outcome === undefined) return problem(NO_LETTER);
   if (outcome.kind === 'refused') return problem({ kind: 'invalid', errors: outcome.faults });
+  if (outcome.kind === 'silent') return problem(PAYLOAD_SILENT);
   return c.json(outcomeJson(outcome), 202, { location: statusUrl(outcome.jobId) });
 });
 
@@ -97,13 +98,14 @@ deadLetterRoutes.delete('/:id', needs('jobs:write'), async (c) => {
 });
 
 function letterJson(letter: DeadLetterRow, payload: boolean): Record<string, unknown> {
-  const { id, job_id, task, queue: name, input, error, attempts, failed_at, fingerprint, requeued_as } = letter;
+  const { id, job_id, task, queue: name, error, attempts, failed_at, fingerprint, requeued_as } = letter;
   return {
     id,
     job_id,
     task,
     queue: name,
-    ...(payload ? { input } : {}),
+    // A list does not fetch what is kept aside; the job itself shows it.
+    ...(payload && letter.input_key === null ? { input: letter.input } : {}),
     error,
     attempts,
     failed_at: formatInstant(failed_at),
@@ -116,6 +118,7 @@ function outcomeJson(outcome: Requeued): Record<string, unknown> {
   if (outcome.kind === 'refused') {
     return { dead_letter_id: outcome.letter, error: problemOf({ kind: 'invalid', errors: outcome.faults }) };
   }
+  if (outcome.kind === 'silent') return { dead_letter_id: outcome.letter, error: problemOf(PAYLOAD_SILENT) };
   const { jobId, task, queue: name, letter } = outcome;
   return { ...jobHead({ id: jobId, task, queue: name, state: 'PENDING' }), dead_letter_id: letter, requeued_as: jobId };
 }

@@ -1,6 +1,7 @@
 // A job as people see it.
 
 import type { AttemptRecord, JobRow } from '../store/rows.ts';
+import { resultExpiresAt, type Payload } from '../jobs/payloads.ts';
 import { formatInstant } from '../core/instant.ts';
 import { isFinal, shownState, STATUS, type State } from '../core/states.ts';
 
@@ -16,20 +17,23 @@ export function jobHead(job: { id: string; task: string; queue: string; state: S
   return { id, task_id: id, task, queue, state, status: STATUS[state], status_url: statusUrl(id) };
 }
 
-/** The whole job. Without `payload` its input and result are left out. */
-export function jobJson(job: JobRow, now: number, payload: boolean): Record<string, unknown> {
+/** The whole job. `input` and `result` are there as far as `payload` has them and `shown` allows it. */
+export function jobJson(
+  job: JobRow,
+  now: number,
+  { resultExpired, ...payload }: Payload,
+  shown: boolean,
+): Record<string, unknown> {
   const state = shownState(job.state, job.due_at, now);
-  const expiresAt = job.state === 'SUCCESS' ? (job.finished_at ?? now) + job.options.resultTtlSeconds * 1_000 : null;
-  const expired = expiresAt !== null && expiresAt <= now;
   return {
     ...jobHead({ ...job, state }),
     ready: isFinal(state),
     successful: state === 'SUCCESS',
     progress: job.progress,
     progress_note: job.progress_note,
-    ...(payload ? { input: job.input, result: expired ? null : job.result } : {}),
-    result_expired: expired,
-    result_expires_at: instantOrNull(expiresAt),
+    ...(shown ? payload : {}),
+    result_expired: resultExpired,
+    result_expires_at: instantOrNull(resultExpiresAt(job)),
     error: job.error,
     attempt: job.attempt,
     max_retries: job.options.maxRetries,

@@ -14,12 +14,13 @@ import {
 import { isFinal, STATES } from '../core/states.ts';
 import { submit, submitAll, type Enqueued } from '../jobs/enqueue.ts';
 import { findJob, listJobs, revoke, runAgain, waitForJob } from '../jobs/inspect.ts';
+import { fetchPayload, payloadOfRow } from '../jobs/payloads.ts';
 import { faultsOf, queueName, readCall, type Checked, type Request as JobRequest } from '../jobs/request.ts';
 import type { App } from './app.ts';
 import { may, needs } from './auth.ts';
 import { readJson, readOptionalJson } from './body.ts';
 import { jobHead, jobJson, statusUrl } from './job-json.ts';
-import { FATE_UNKNOWN, problem, problemOf, type Failure } from './problems.ts';
+import { NOT_TAKEN, PAYLOAD_SILENT, problem, problemOf, type Failure } from './problems.ts';
 import { instant, page, readQuery } from './query.ts';
 
 const NO_JOB: Failure = { kind: 'not_found', what: 'job with this id', retryAfterSeconds: 1 };
@@ -76,7 +77,10 @@ jobRoutes.get('/', needs('jobs:read'), async (c) => {
   const name = task === undefined ? undefined : (c.get('rt').registry.find(task)?.name ?? task);
   const { items, next } = await listJobs(c.get('rt'), { ...filter, task: name, before: cursor }, limit);
   const now = c.get('rt').clock.now();
-  return c.json({ items: items.map((job) => jobJson(job, now, showsPayload(c))), next_cursor: next });
+  return c.json({
+    items: items.map((job) => jobJson(job, now, payloadOfRow(job, now), showsPayload(c))),
+    next_cursor: next,
+  });
 });
 
 jobRoutes.get('/:id', needs('jobs:read'), async (c) => {
@@ -85,7 +89,10 @@ jobRoutes.get('/:id', needs('jobs:read'), async (c) => {
   const wait = Math.min(MAX_WAIT_SECONDS, query.value.wait) * 1_000;
   const jobId = c.req.param('id');
   const job = isId(jobId) ? await waitForJob(c.get('rt'), jobId, wait) : undefined;
-  return job === undefined ? problem(NO_JOB) : c.json(jobJson(job, c.get('rt').clock.now(), showsPayload(c)));
+  if (job === undefined) return problem(NO_JOB);
+  const now = c.get('rt').clock.now();
+  const payload = showsPayload(c) ? await fetchPayload(c.get('rt'), job) : payloadOfRow(job, now);
+  return payload === undefined ? problem(PAYLOAD_SILENT) : c.json(jobJson(job, now, payload, showsPayload(c)));
 });
 
 jobRoutes.post('/:id/revoke', needs('jobs:write'), async (c) => {
@@ -110,7 +117,13 @@ jobRoutes.post('/:id/retry', needs('jobs:write'), async (c) => {
   if (!isFinal(job.state))
     return problem({ kind: 'wrong_state', detail: `The job is ${job.state}; it has not ended.` });
   const enqueued = await runAgain(rt, job);
-  return 'faults' in enqueued ? problem(failureOf(enqueued)) : answerEnqueued(enqueued);
+  if ('faults' in enqueued) return problem(failureOf(enqueued));
+  if (enqueued.kind !== 'no_input') return answerEnqueued(enqueued);
+  if (enqueued.why === 'silent') return problem(PAYLOAD_SILENT);
+  return problem({
+    kind: 'wrong_state',
+    detail: 'What the job was given is no longer kept, so it cannot be run again.',
+  });
 });
 
 async function revokeJob(c: Context<App>, jobId: string, terminate: boolean): Promise<Response> {
@@ -129,7 +142,8 @@ export function answerEnqueued(enqueued: Enqueued): Response {
     case 'conflict':
       return problem(KEY_CONFLICT);
     case 'unknown':
-      return problem(FATE_UNKNOWN);
+    case 'full':
+      return problem(NOT_TAKEN[enqueued.kind]);
     case 'accepted': {
       const headers = new Headers({ location: statusUrl(enqueued.id) });
       if (enqueued.replayed) headers.set('idempotent-replayed', 'true');
@@ -143,7 +157,8 @@ function batchItem(enqueued: Enqueued): Record<string, unknown> {
     case 'conflict':
       return { error: problemOf(KEY_CONFLICT) };
     case 'unknown':
-      return { error: problemOf(FATE_UNKNOWN) };
+    case 'full':
+      return { error: problemOf(NOT_TAKEN[enqueued.kind]) };
     case 'accepted':
       return { ...jobHead(enqueued), ...(enqueued.replayed ? { replayed: true } : {}) };
   }

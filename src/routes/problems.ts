@@ -55,10 +55,25 @@ export function problem(failure: Failure): Response {
   return new Response(JSON.stringify(body), { status: body.status, headers });
 }
 
-/** What a call under an unsettled fate is told: nobody knows, and repeating under the same key is safe. */
-export const FATE_UNKNOWN: Failure = {
+/**
+ * What a call is told that was not taken. `unknown`: nobody knows, and repeating under the same key is safe. `full`: the
+ * database is; finished jobs leave sooner now, and room is made within minutes or by hand.
+ */
+export const NOT_TAKEN = {
+  unknown: {
+    kind: 'unavailable',
+    detail:
+      'What keeps jobs did not answer in time; nobody knows whether it took this one. ' +
+      'Repeat the call under the same Idempotency-Key.',
+    retryAfterSeconds: 5,
+  },
+  full: { kind: 'unavailable', detail: 'The database is full; no job was taken.', retryAfterSeconds: 60 },
+} as const satisfies Record<string, Failure>;
+
+/** What a look at a job is told whose payload is kept beside the database, where it cannot be read now. */
+export const PAYLOAD_SILENT: Failure = {
   kind: 'unavailable',
-  detail: 'Neither the database nor the queue answered in time. Repeat the call under the same Idempotency-Key.',
+  detail: 'The store that keeps the payload of this job does not answer at the moment.',
   retryAfterSeconds: 5,
 };
 

@@ -11,12 +11,13 @@ import { logError } from '../jobs/log.ts';
 import { toEnvelope } from '../jobs/request.ts';
 import { claimToken } from '../jobs/replay.ts';
 import type { Runtime } from '../jobs/runtime.ts';
+import { metadata, rawKey } from '../store/payloads.ts';
 import { processWebhook } from '../tasks/webhooks/process-webhook.ts';
 import type { Provider, WebhookEvent, WebhookRequest } from '../webhooks/provider.ts';
 import { findProvider } from '../webhooks/providers.ts';
 import type { App } from './app.ts';
 import { readBytes } from './body.ts';
-import { FATE_UNKNOWN, problem } from './problems.ts';
+import { NOT_TAKEN, problem } from './problems.ts';
 
 export async function receiveWebhook(c: Context<App>): Promise<Response> {
   const name = c.req.param('provider') ?? '';
@@ -55,11 +56,11 @@ async function accept(
     return { kind: 'unknown' };
   }
   const { id, fresh, claimedAt } = claimed;
-  const rawKey = `webhooks/${provider.name}/${id}`;
+  const key = rawKey(provider.name, id);
   // Counted as it will be carried: an odd byte of the body may be three in the job.
   const small = request.body.byteLength <= 4 * MAX_INLINE_WEBHOOK_BYTES;
   const inline = small && byteLength(JSON.stringify(event.payload)) <= MAX_INLINE_WEBHOOK_BYTES;
-  const keeping = fresh || !inline ? keepRaw(rt, rawKey, request) : Promise.resolve(true);
+  const keeping = fresh || !inline ? keepRaw(rt, key, request, now) : Promise.resolve(true);
   // A body that rides in the job survives without its stored copy; one that does not is worthless without.
   if (!inline && !(await keeping)) return { kind: 'unknown' };
   const input = {
@@ -69,7 +70,7 @@ async function accept(
     received_at: formatInstant(now),
     source_ip: request.headers.get('cf-connecting-ip'),
     bytes: request.body.byteLength,
-    raw_key: rawKey,
+    raw_key: key,
     webhook_data: inline ? (event.payload as Json) : null,
   };
   const envelope = toEnvelope(requestOf(processWebhook, input), { id, source: `webhook:${provider.name}`, now });
@@ -96,10 +97,10 @@ async function claimTokens(
   return claimed;
 }
 
-async function keepRaw(rt: Runtime, key: string, { headers, body }: WebhookRequest): Promise<boolean> {
+async function keepRaw(rt: Runtime, key: string, { headers, body }: WebhookRequest, now: number): Promise<boolean> {
   try {
     const contentType = headers.get('content-type') ?? 'application/octet-stream';
-    const putting = rt.env.OBJECTS.put(key, body, { httpMetadata: { contentType } });
+    const putting = rt.env.OBJECTS.put(key, body, metadata(contentType, now));
     // A delivery that is durable must be answered; its copy may still arrive.
     rt.waitUntil(putting.catch(() => undefined));
     return (await within(rt.clock, ACCEPT_DEADLINE_MS, putting)).inTime;
@@ -110,7 +111,7 @@ async function keepRaw(rt: Runtime, key: string, { headers, body }: WebhookReque
 }
 
 function answer(enqueued: Enqueued): Response {
-  if (enqueued.kind !== 'accepted') return problem(FATE_UNKNOWN);
+  if (enqueued.kind !== 'accepted') return problem(NOT_TAKEN[enqueued.kind === 'full' ? 'full' : 'unknown']);
   const status = enqueued.replayed ? 'duplicate' : 'accepted';
   return Response.json({ status, job_id: enqueued.id }, { headers: { 'x-job-id': enqueued.id } });
 }

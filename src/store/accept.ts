@@ -4,7 +4,6 @@ import { z } from 'zod';
 import type { Envelope } from '../core/envelope.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { STATES, type State } from '../core/states.ts';
-import { ROW_VERSION } from './rows.ts';
 
 /** `sentAt`: when its message is handed out; null where it is owed one. */
 export interface NewRow {
@@ -14,11 +13,11 @@ export interface NewRow {
 
 const INSERT = `
 INSERT INTO jobs (id, v, task, queue, state, priority, input, options, tags, source, parent_id, retry_of,
-                  created_at, due_at, expires_at, sent_at)
-SELECT value ->> 0, ${String(ROW_VERSION)}, value ->> 1, value ->> 2,
+                  created_at, due_at, expires_at, sent_at, input_key, input_bytes)
+SELECT value ->> 0, value ->> 14, value ->> 1, value ->> 2,
        iif((value ->> 3) > ?2, 'SCHEDULED', 'PENDING'),
        value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10,
-       value ->> 11, value ->> 3, value ->> 12, value ->> 13
+       value ->> 11, value ->> 3, value ->> 12, value ->> 13, value ->> 15, value ->> 16
 FROM json_each(?1)
 WHERE true`;
 
@@ -56,7 +55,7 @@ function columns({ envelope: job, sentAt }: NewRow): readonly (string | number |
     job.queue,
     job.dueAt,
     job.priority,
-    JSON.stringify(job.input ?? null),
+    JSON.stringify(job.v === 1 ? (job.input ?? null) : null),
     JSON.stringify(job.options),
     JSON.stringify(job.tags),
     job.source,
@@ -65,6 +64,9 @@ function columns({ envelope: job, sentAt }: NewRow): readonly (string | number |
     job.acceptedAt,
     job.expiresAt,
     sentAt,
+    job.v,
+    job.v === 1 ? null : job.inputKey,
+    job.v === 1 ? null : job.inputBytes,
   ];
 }
 

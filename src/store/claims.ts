@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { LEASE_MS, MAX_LOST } from '../core/limits.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { FINAL_SQL, STATES, guard, target, type State } from '../core/states.ts';
-import type { AttemptRecord, JobError } from './rows.ts';
+import { clearsAt, type AttemptRecord, type JobError } from './rows.ts';
 
 /**
  * Takes every job of `ids` that may run now; one whose attempt has vanished before only where it is to run `alone`.
@@ -100,8 +100,9 @@ export interface Finish {
   readonly startedAt: number;
   /** When it ended. */
   readonly at: number;
-  /** JSON text, for SUCCESS. */
+  /** JSON text, for SUCCESS; null where it is kept under `resultKey`. */
   readonly result: string | null;
+  readonly resultKey: string | null;
   readonly error: JobError | null;
   /** When it may run again, for RETRY and PENDING. */
   readonly dueAt: number | null;
@@ -126,18 +127,21 @@ const OUTCOME = `CASE
 
 const REVOKED_WHILE_RUNNING = `json_object('code', 'revoked', 'message', 'Revoked while it was running.', 'fingerprint', '')`;
 
+const ENDS = `(done.state IN ${FINAL_SQL} OR jobs.revoke_requested > 0)`;
+
 const FINISH = `UPDATE jobs SET
   state = ${OUTCOME},
-  finished_at = CASE WHEN done.state IN ${FINAL_SQL} OR jobs.revoke_requested > 0 THEN done.at END,
+  finished_at = iif(${ENDS}, done.at, NULL), clears_at = iif(${ENDS}, ${clearsAt('done.at')}, NULL),
   error = iif(${OUTCOME} = ${target('stop')}, ${REVOKED_WHILE_RUNNING}, done.error),
   attempt = jobs.attempt - done.give_back,
   started_at = iif(done.give_back AND jobs.attempt = 1, NULL, done.started_at),
   due_at = coalesce(done.due_at, jobs.due_at), sent_at = done.sent_at, result = done.result,
+  result_key = done.result_key,
   waiting_for = done.waiting_for, lease_until = NULL,
   progress = iif(done.state = ${target('succeed')}, 100, done.progress), progress_note = done.progress_note,
   attempts = iif(done.record IS NULL, jobs.attempts, json_insert(jobs.attempts, '$[#]', json(done.record)))
 FROM (SELECT value ->> 'id' AS id, value ->> 'claim' AS claim, value ->> 'state' AS state, value ->> 'at' AS at,
-             value ->> 'startedAt' AS started_at, value ->> 'result' AS result,
+             value ->> 'startedAt' AS started_at, value ->> 'result' AS result, value ->> 'resultKey' AS result_key,
              nullif(value -> 'error', 'null') AS error, value ->> 'dueAt' AS due_at, value ->> 'sentAt' AS sent_at,
              value ->> 'giveBack' AS give_back, value ->> 'waitingFor' AS waiting_for,
              nullif(value -> 'record', 'null') AS record, value ->> 'progress' AS progress,
@@ -178,6 +182,7 @@ export function loseJobs(losses: readonly Loss[], now: number): Statement {
     sql: `UPDATE jobs SET
   state = ${LOSE_OUTCOME},
   finished_at = iif(${LOSE_OUTCOME} = ${target('lose')}, NULL, ?2),
+  clears_at = iif(${LOSE_OUTCOME} = ${target('lose')}, NULL, ${clearsAt('?2')}),
   error = CASE ${LOSE_OUTCOME} WHEN ${target('fail')} THEN lost_attempt.error
     WHEN ${target('stop')} THEN ${REVOKED_WHILE_RUNNING} ELSE jobs.error END,
   attempts = json_insert(jobs.attempts, '$[#]', json_object('attempt', jobs.attempt, 'started_at', jobs.started_at,
@@ -196,7 +201,7 @@ RETURNING jobs.id, jobs.state`,
 export function expireJobs(ids: readonly string[], now: number): Statement {
   return {
     name: 'expire',
-    sql: `UPDATE jobs SET state = ${target('expire')}, finished_at = ?2, waiting_for = NULL,
+    sql: `UPDATE jobs SET state = ${target('expire')}, finished_at = ?2, clears_at = ${clearsAt('?2')}, waiting_for = NULL,
   error = json_object('code', 'expired', 'message', 'It did not start before it expired.', 'fingerprint', '')
 WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND ${guard('expire')}
   AND started_at IS NULL AND expires_at <= ?2`,

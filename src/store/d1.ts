@@ -11,11 +11,18 @@ export interface StatementCount {
 
 export type StatementCounts = Map<string, StatementCount>;
 
-export function d1Database(binding: D1Database, counts: StatementCounts): Database {
+/** What the database said last of its size: pages in use, without those that deletions have freed. */
+export interface DatabaseSize {
+  bytes: number;
+}
+
+/** Counts what it does in `counts`, and keeps `size` up to date. */
+export function d1Database(binding: D1Database, counts: StatementCounts, size: DatabaseSize = { bytes: 0 }): Database {
   const prepare = (statement: Statement): D1PreparedStatement =>
     binding.prepare(statement.sql).bind(...statement.params);
   const answer = (statement: Statement, result: D1Result<Row>): Answer => {
     count(counts, statement.name, result.meta);
+    size.bytes = result.meta.size_after;
     return { rows: result.results, changes: result.meta.changes };
   };
   return {

@@ -14,9 +14,10 @@ export function recordFailures(failures: readonly { id: string; claim: number; d
   return {
     name: 'dead-letter',
     sql: `INSERT INTO dead_letters (id, v, job_id, task, queue, input, options, priority, tags, error, fingerprint,
-                          attempts, failed_at)
-SELECT failure.value ->> 'deadLetterId', 1, jobs.id, jobs.task, jobs.queue, jobs.input, jobs.options, jobs.priority,
-       jobs.tags, jobs.error, jobs.error ->> 'fingerprint', jobs.attempt, jobs.finished_at
+                          attempts, failed_at, input_key, input_bytes)
+SELECT failure.value ->> 'deadLetterId', jobs.v, jobs.id, jobs.task, jobs.queue, jobs.input, jobs.options, jobs.priority,
+       jobs.tags, jobs.error, jobs.error ->> 'fingerprint', jobs.attempt, jobs.finished_at,
+       jobs.input_key, jobs.input_bytes
 FROM json_each(?1) AS failure JOIN jobs ON jobs.id = failure.value ->> 'id'
 WHERE jobs.claim = failure.value ->> 'claim' AND jobs.state = ${target('fail')}
 ON CONFLICT (id) DO NOTHING`,
@@ -45,7 +46,7 @@ const text = z.string().transform((value): unknown => JSON.parse(value));
 
 const deadLetterRow = z
   .object({
-    v: z.literal(1),
+    v: z.union([z.literal(1), z.literal(2)]),
     id: z.string(),
     job_id: z.string().nullable(),
     task: z.string(),
@@ -60,6 +61,9 @@ const deadLetterRow = z
     failed_at: z.number(),
     requeues: z.int(),
     requeued_as: z.string().nullable(),
+    /** Version 2: `input` is null, and the input is kept here. */
+    input_key: z.string().nullable(),
+    input_bytes: z.int().nullable(),
   })
   .readonly();
 export type DeadLetterRow = z.infer<typeof deadLetterRow>;

@@ -3,6 +3,7 @@
 import { MAX_ROWS_SCANNED } from '../core/limits.ts';
 import type { Statement } from '../core/ports.ts';
 import { guard, target, type State } from '../core/states.ts';
+import { clearsAt } from './rows.ts';
 
 export function selectJob(id: string): Statement {
   return { name: 'job', sql: `SELECT * FROM jobs WHERE id = ?1`, params: [id] };
@@ -66,7 +67,7 @@ export function revokeJob(id: string, terminate: boolean, now: number): readonly
     { name: 'job', sql: `SELECT * FROM jobs WHERE id = ?1`, params: [id] },
     {
       name: 'revoke',
-      sql: `UPDATE jobs SET state = ${target('revoke')}, finished_at = ?2, waiting_for = NULL,
+      sql: `UPDATE jobs SET state = ${target('revoke')}, finished_at = ?2, clears_at = ${clearsAt('?2')}, waiting_for = NULL,
   error = json_object('code', 'revoked', 'message', 'Revoked before it started.', 'fingerprint', '')
 WHERE id = ?1 AND finished_at IS NULL AND ${guard('revoke')}`,
       params: [id, now],

@@ -1,12 +1,12 @@
 // A row of `jobs` as the rest of the code sees it. Every version ever written still parses (test/fixtures/rows).
 
 import { z } from 'zod';
-import { jobOptions, type Envelope } from '../core/envelope.ts';
+import { jobOptions, type Envelope, type InputAside } from '../core/envelope.ts';
 import type { Row } from '../core/ports.ts';
 import { STATES } from '../core/states.ts';
 
-/** The version new rows are written with. */
-export const ROW_VERSION = 1;
+/** The newest version of a row: 2 where its input is kept aside, else 1. A row has the version of its message. */
+export const ROW_VERSION = 2;
 
 const json = z.string().transform((text, context): unknown => {
   try {
@@ -18,6 +18,11 @@ const json = z.string().transform((text, context): unknown => {
 });
 
 const instant = z.number().nullable();
+
+/** A column that came with a later migration: rows kept as fixtures from before lack it. */
+function later<Schema extends z.ZodType>(schema: Schema): z.ZodDefault<z.ZodNullable<Schema>> {
+  return schema.nullable().default(null);
+}
 
 export const jobError = z.object({ code: z.string(), message: z.string(), fingerprint: z.string() });
 export type JobError = z.infer<typeof jobError>;
@@ -34,7 +39,7 @@ export type AttemptRecord = z.infer<typeof attemptRecord>;
 
 const jobRow = z
   .object({
-    v: z.literal(1),
+    v: z.union([z.literal(1), z.literal(2)]),
     id: z.string(),
     task: z.string(),
     queue: z.string(),
@@ -61,6 +66,11 @@ const jobRow = z
     result: json.nullable(),
     error: json.pipe(jobError).nullable(),
     attempts: json.pipe(z.array(attemptRecord)),
+    input_key: later(z.string()),
+    input_bytes: later(z.int()),
+    result_key: later(z.string()),
+    clears_at: later(z.number()),
+    cleared_at: later(z.number()),
   })
   .readonly();
 export type JobRow = z.infer<typeof jobRow>;
@@ -71,13 +81,16 @@ export function readJobRow(row: Row): JobRow {
 
 /** Columns a statement returns for {@link readEnvelope}. */
 export const ENVELOPE_COLUMNS =
-  'id, task, queue, input, options, priority, tags, source, created_at, due_at, expires_at, parent_id, retry_of';
+  'id, task, queue, input, input_key, input_bytes, options, priority, tags, source, created_at, due_at, expires_at, ' +
+  'parent_id, retry_of';
 
 const envelopeRow = jobRow.unwrap().pick({
   id: true,
   task: true,
   queue: true,
   input: true,
+  input_key: true,
+  input_bytes: true,
   options: true,
   priority: true,
   tags: true,
@@ -92,12 +105,10 @@ const envelopeRow = jobRow.unwrap().pick({
 /** The message of a stored job, as acceptance would have made it. */
 export function readEnvelope(row: Row): Envelope {
   const job = envelopeRow.parse(row);
-  return {
-    v: 1,
+  const members = {
     id: job.id,
     task: job.task,
     queue: job.queue,
-    input: job.input,
     options: job.options,
     priority: job.priority,
     tags: job.tags,
@@ -108,4 +119,19 @@ export function readEnvelope(row: Row): Envelope {
     parentId: job.parent_id,
     retryOf: job.retry_of,
   };
+  const aside = asideOf(job);
+  return aside === undefined ? { v: 1, ...members, input: job.input } : { v: 2, ...members, ...aside };
+}
+
+/** Where the input of a row is kept that does not have it itself. */
+export function asideOf(row: Pick<JobRow, 'input_key' | 'input_bytes'>): InputAside | undefined {
+  return row.input_key === null ? undefined : { inputKey: row.input_key, inputBytes: row.input_bytes ?? 0 };
+}
+
+/**
+ * SQL of when the payload of a job leaves that ends at the SQL instant `at`: NULL but for sensitive tasks. Every
+ * statement that makes a job final sets `clears_at` to it.
+ */
+export function clearsAt(at: string): string {
+  return `iif(jobs.options ->> 'sensitive', ${at} + 1000 * (jobs.options ->> 'resultTtlSeconds'), NULL)`;
 }

@@ -1,7 +1,7 @@
 // Statements of the tick: what is owed a message, what may have lost its own, what ran out of time, what is old.
 
 import { z } from 'zod';
-import { ENVELOPE_LIFE_MS, KEEP_FAILURE_MS, KEEP_SUCCESS_MS } from '../core/limits.ts';
+import { ENVELOPE_LIFE_MS } from '../core/limits.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { guard, target } from '../core/states.ts';
 import { ENVELOPE_COLUMNS } from './rows.ts';
@@ -131,12 +131,66 @@ export function selectRetentionWindow(cursor: string, limit: number): Statement 
   };
 }
 
+/** How long finished jobs are kept, in ms after their end. */
+export interface Keep {
+  readonly successMs: number;
+  readonly otherMs: number;
+}
+
 /** Deletes what retention no longer keeps among the rows after `cursor` up to `last`. */
-export function deleteOld(cursor: string, last: string, now: number): Statement {
+export function deleteOld(cursor: string, last: string, now: number, keep: Keep): Statement {
   return {
     name: 'retention',
     sql: `DELETE FROM jobs WHERE id > ?1 AND id <= ?2 AND finished_at IS NOT NULL AND created_at < ?3
   AND finished_at < iif(state = ${target('succeed')}, ?4, ?5)`,
-    params: [cursor, last, now - ENVELOPE_LIFE_MS, now - KEEP_SUCCESS_MS, now - KEEP_FAILURE_MS],
+    params: [cursor, last, now - ENVELOPE_LIFE_MS, now - keep.successMs, now - keep.otherMs],
+  };
+}
+
+/** Finished jobs of sensitive tasks whose payload has to leave now. */
+export function selectClearing(now: number, limit: number): Statement {
+  return {
+    name: 'clearing',
+    sql: `SELECT id, input_key, result_key FROM jobs
+WHERE clears_at IS NOT NULL AND clears_at <= ?1 ORDER BY clears_at LIMIT ?2`,
+    params: [now, limit],
+  };
+}
+
+const clearingRow = z
+  .object({ id: z.string(), input_key: z.string().nullable(), result_key: z.string().nullable() })
+  .readonly();
+export type Clearing = z.infer<typeof clearingRow>;
+
+export function readClearing(row: Row): Clearing {
+  return clearingRow.parse(row);
+}
+
+/** Takes the payloads out of the rows of finished jobs. */
+export function clearPayloads(ids: readonly string[], now: number): Statement {
+  return {
+    name: 'clear',
+    sql: `UPDATE jobs SET input = 'null', input_key = NULL, input_bytes = NULL, v = 1, result = NULL, result_key = NULL,
+  progress_note = NULL, clears_at = NULL, cleared_at = ?2
+WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NOT NULL`,
+    params: [JSON.stringify(ids), now],
+  };
+}
+
+/** Which of these jobs still have a use for what is kept aside for them. */
+export function selectReferring(ids: readonly string[]): Statement {
+  return {
+    name: 'referring',
+    sql: `SELECT id FROM jobs WHERE id IN (SELECT value FROM json_each(?1)) AND cleared_at IS NULL`,
+    params: [JSON.stringify(ids)],
+  };
+}
+
+/** Which of these dead letters are there. */
+export function selectLetters(ids: readonly string[]): Statement {
+  return {
+    name: 'referring',
+    sql: `SELECT id FROM dead_letters WHERE id IN (SELECT value FROM json_each(?1))`,
+    params: [JSON.stringify(ids)],
   };
 }

@@ -5,7 +5,7 @@ import { parseMessage } from '../../src/core/envelope.ts';
 import { newId } from '../../src/core/ids.ts';
 import { formatInstant } from '../../src/core/instant.ts';
 import { byteLength, type Json } from '../../src/core/json.ts';
-import { MAX_INLINE_INPUT_BYTES, MAX_SEND_BYTES } from '../../src/core/limits.ts';
+import { MAX_PAYLOAD_BYTES, MAX_SEND_BYTES } from '../../src/core/limits.ts';
 import { createRegistry } from '../../src/jobs/registry.ts';
 import { readCall, toEnvelope, type Checked, type Fault, type Request } from '../../src/jobs/request.ts';
 import { defineTask } from '../../src/jobs/task.ts';
@@ -293,17 +293,17 @@ describe('what becomes of the options', () => {
 describe('the size of an input', () => {
   const mailOf = (bytes: number): Json => ({ to: 'x'.repeat(bytes - byteLength('{"to":""}')) });
 
-  it('is accepted up to 96,000 bytes and refused beyond, as too large', () => {
-    expect(MAX_INLINE_INPUT_BYTES).toBe(96_000);
-    expect(accepted({ task: 'send_email', input: mailOf(96_000) }).input).toHaveProperty('to');
-    const { kind, faults } = refused({ task: 'send_email', input: mailOf(96_001) });
+  it('is accepted up to 25 MiB and refused beyond, as too large', () => {
+    expect(MAX_PAYLOAD_BYTES).toBe(26_214_400);
+    expect(accepted({ task: 'send_email', input: mailOf(26_214_400) }).input).toHaveProperty('to');
+    const { kind, faults } = refused({ task: 'send_email', input: mailOf(26_214_401) });
     expect(kind).toBe('too_large');
-    expect(faults).toEqual([{ path: 'input', message: expect.stringContaining('96001') as string }]);
+    expect(faults).toEqual([{ path: 'input', message: expect.stringContaining('26214401') as string }]);
   });
 
   it('is counted in bytes, not in characters', () => {
-    expect(refused({ task: 'send_email', input: { to: '€'.repeat(32_001) } }).kind).toBe('too_large');
-    expect(refused({ task: 'send_email', args: ['x'.repeat(96_000)] }).kind).toBe('too_large');
+    expect(refused({ task: 'send_email', input: { to: '€'.repeat(8_738_200) } }).kind).toBe('too_large');
+    expect(refused({ task: 'send_email', args: ['x'.repeat(26_214_400)] }).kind).toBe('too_large');
   });
 
   it('leaves room for its envelope: with everything else as large as it may be, the message fits a queue', () => {

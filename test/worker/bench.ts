@@ -3,7 +3,17 @@
 import { env } from 'cloudflare:workers';
 import type { Envelope } from '../../src/core/envelope.ts';
 import { DatabaseError } from '../../src/core/ports.ts';
-import type { Answer, Clock, Database, Outgoing, Queues, Randomness, Statement } from '../../src/core/ports.ts';
+import type {
+  Answer,
+  Clock,
+  Database,
+  Inputs,
+  Outgoing,
+  Queues,
+  Randomness,
+  Results,
+  Statement,
+} from '../../src/core/ports.ts';
 import type { Env } from '../../src/env.ts';
 import { consume, type IncomingMessage } from '../../src/consumers/batch.ts';
 import { submit, type Accepted } from '../../src/jobs/enqueue.ts';
@@ -162,6 +172,25 @@ export class FaultyDatabase implements Database {
   }
 }
 
+/** A place for large payloads that fails where the test says so, before anything took effect. */
+export function faultyStore<Store extends Inputs | Results>(
+  inner: Store,
+  faultOf: () => 'none' | 'fail' | 'hang',
+): Store {
+  return new Proxy(inner, {
+    get: (target, name, receiver) => {
+      const call: unknown = Reflect.get(target, name, receiver);
+      if (typeof call !== 'function') return call;
+      return async (...given: unknown[]): Promise<unknown> => {
+        const fault = faultOf();
+        if (fault === 'hang') return new Promise(() => undefined);
+        if (fault === 'fail') throw new Error('10001: We encountered an internal error. Please try again.');
+        return Reflect.apply(call, target, given) as unknown;
+      };
+    },
+  });
+}
+
 export interface Settled {
   readonly id: string;
   readonly answer: 'ack' | { readonly delaySeconds: number } | 'nothing';
@@ -174,17 +203,33 @@ export class Bench {
   readonly counts: StatementCounts = new Map();
   readonly db: FaultyDatabase;
   readonly rt: Runtime;
+  /** What R2 and KV do with whatever they are asked. */
+  readonly stores: { inputs: 'none' | 'fail' | 'hang'; results: 'none' | 'fail' | 'hang' } = {
+    inputs: 'none',
+    results: 'none',
+  };
   readonly #background: Promise<unknown>[] = [];
 
-  constructor(options: { tasks?: readonly Task[]; clock?: HeldClock | FastClock; idleRepairs?: boolean } = {}) {
+  constructor(
+    options: {
+      tasks?: readonly Task[];
+      clock?: HeldClock | FastClock;
+      idleRepairs?: boolean;
+      settings?: { readonly DATABASE_LIMIT_MB?: string };
+    } = {},
+  ) {
     this.clock = options.clock ?? new FastClock(START);
     // The bindings of wrangler.toml; the test types know only some of them.
-    const bindings = env as unknown as Env;
-    this.db = new FaultyDatabase(d1Database(bindings.DB, this.counts));
+    const bindings = { ...(env as unknown as Env), ...options.settings };
     const registry = createRegistry([...tasks, ...debugTasks, ...(options.tasks ?? [])]);
+    const isolate = createIsolate();
+    this.db = new FaultyDatabase(d1Database(bindings.DB, this.counts, isolate.size));
+    const platform = createRuntime(bindings, { waitUntil: () => undefined }, registry, isolate);
     this.rt = {
-      ...createRuntime(bindings, { waitUntil: () => undefined }, registry, createIsolate()),
+      ...platform,
       db: this.db,
+      inputs: faultyStore(platform.inputs, () => this.stores.inputs),
+      results: faultyStore(platform.results, () => this.stores.results),
       queues: this.queues,
       clock: this.clock,
       random: seeded(nextSeed()),
@@ -267,10 +312,13 @@ export class Bench {
 /** A Monday far ahead: Durable Objects fire their alarms by the real clock, and none of these may be due. */
 export const START = Date.UTC(2040, 0, 2, 12);
 
-/** No row of any test before. */
+/** No row of any test before, and no object. */
 export async function emptyDatabase(): Promise<void> {
   const tables = ['jobs', 'dead_letters', 'marks', 'debug_effects'];
   await env.DB.batch(tables.map((table) => env.DB.prepare(`DELETE FROM ${table}`)));
+  const { OBJECTS } = env as unknown as Env;
+  const { objects } = await OBJECTS.list();
+  if (objects.length > 0) await OBJECTS.delete(objects.map(({ key }) => key));
 }
 
 /** What the database port rejects with when nobody knows whether a statement took effect. */

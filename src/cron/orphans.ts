@@ -1,0 +1,56 @@
+// Objects that nothing refers to any more: their job is gone and its letter resolved, or there never was a row. A cursor
+// walks the bucket, one page a tick.
+
+import { z } from 'zod';
+import { isId } from '../core/ids.ts';
+import { ORPHAN_AFTER_MS, ORPHANS_EVERY_MS } from '../core/limits.ts';
+import type { Kept } from '../core/ports.ts';
+import { query, transact } from '../jobs/database.ts';
+import { logInfo } from '../jobs/log.ts';
+import type { Runtime } from '../jobs/runtime.ts';
+import { deadLetterId } from '../jobs/verdict.ts';
+import { jobOfKey } from '../store/payloads.ts';
+import { readMark, selectLetters, selectReferring, writeMark } from '../store/sweeps.ts';
+
+const CURSOR = 'orphans.cursor';
+
+/** Where the walk is; between two walks there is no cursor, and the next begins at `nextAt`. */
+const mark = z.object({ cursor: z.string().nullable(), nextAt: z.number() });
+
+export async function removeOrphans(rt: Runtime): Promise<void> {
+  const now = rt.clock.now();
+  const { cursor, nextAt } = await readCursor(rt);
+  if (cursor === null && now < nextAt) return;
+  const { kept, next } = await rt.inputs.list(cursor ?? undefined);
+  const orphans = await orphansAmong(
+    rt,
+    kept.filter(({ keptAt }) => keptAt <= now - ORPHAN_AFTER_MS),
+  );
+  if (orphans.length > 0) {
+    await rt.inputs.remove(orphans);
+    logInfo('objects.removed', { objects: orphans.length });
+  }
+  const text = JSON.stringify({ cursor: next ?? null, nextAt: now + ORPHANS_EVERY_MS });
+  await transact(rt, [writeMark(CURSOR, text)]);
+}
+
+async function readCursor(rt: Runtime): Promise<z.infer<typeof mark>> {
+  const [row] = await query(rt, readMark(CURSOR));
+  const value = row?.['value'];
+  return typeof value === 'string' ? mark.parse(JSON.parse(value)) : { cursor: null, nextAt: 0 };
+}
+
+async function orphansAmong(rt: Runtime, old: readonly Kept[]): Promise<readonly string[]> {
+  // What has no job in its key is not ours.
+  const ids = old.map(({ key }) => jobOfKey(key)).filter(isId);
+  if (ids.length === 0) return [];
+  const [jobs, letters] = await transact(rt, [selectReferring(ids), selectLetters(ids.map(deadLetterId))]);
+  const referring = new Set((jobs?.rows ?? []).map(({ id }) => id));
+  const kept = new Set((letters?.rows ?? []).map(({ id }) => id));
+  return old
+    .map(({ key }) => key)
+    .filter((key) => {
+      const id = jobOfKey(key);
+      return isId(id) && !referring.has(id) && !kept.has(deadLetterId(id));
+    });
+}

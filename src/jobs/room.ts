@@ -30,6 +30,7 @@ export async function isFull(rt: Runtime): Promise<boolean> {
     await query(rt, { name: 'size', sql: 'SELECT 1', params: [] });
   } catch (error) {
     logError('database.size_unknown', error, {});
+    return false;
   }
   const full = fill(rt) >= FULL;
   if (full) logError('database.full', new Error('No more jobs are accepted.'), { ...roomOf(rt) });

@@ -3,6 +3,7 @@
 import type { Context } from 'hono';
 import { within } from '../core/deadline.ts';
 import { PROBE_DEADLINE_MS } from '../core/limits.ts';
+import { isFull, roomOf } from '../jobs/room.ts';
 import { QUEUE_NAMES } from '../queues.ts';
 import type { App } from './app.ts';
 
@@ -15,7 +16,10 @@ interface Check {
 export async function health(c: Context<App>): Promise<Response> {
   const { db, queues, replay, clock } = c.get('rt');
   const probes: Record<string, () => Promise<unknown>> = {
-    database: () => db.run({ name: 'probe', sql: 'SELECT count(*) FROM marks', params: [] }),
+    database: async () => {
+      await db.run({ name: 'probe', sql: 'SELECT count(*) FROM marks', params: [] });
+      if (await isFull(c.get('rt'))) throw new Error('The database is full: no more jobs are accepted.');
+    },
     queues: () => Promise.all(QUEUE_NAMES.map((queue) => queues.backlog(queue))),
     results: () => c.env.RESULTS.get('health-probe'),
     objects: () => c.env.OBJECTS.head('health-probe'),
@@ -29,10 +33,15 @@ export async function health(c: Context<App>): Promise<Response> {
   );
   const healthy = Object.values(checks).every(({ status }) => status === 'healthy');
   return c.json(
-    { status: healthy ? 'healthy' : 'unhealthy', checks },
+    { status: healthy ? 'healthy' : 'unhealthy', checks, database: roomJson(c) },
     healthy ? 200 : 503,
     healthy ? {} : { 'retry-after': '10' },
   );
+}
+
+function roomJson(c: Context<App>): Record<string, number> {
+  const { bytes, limitBytes } = roomOf(c.get('rt'));
+  return { bytes, limit_bytes: limitBytes };
 }
 
 async function check(c: Context<App>, name: string, probe: () => Promise<unknown>): Promise<Check> {

@@ -1,5 +1,6 @@
 import { env } from 'cloudflare:workers';
 import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
 import { get, post, remove, run } from '../worker/client.ts';
 
 async function countJobs(): Promise<unknown> {
@@ -98,6 +99,23 @@ describe('idempotency keys', () => {
     const long = await post('/api/v1/jobs', { task: 'debug_task' }, { 'idempotency-key': 'k'.repeat(256) });
     expect(long.status).toBe(422);
   });
+});
+
+test('an input and a result of 6 MB come back byte for byte, and a list leaves them out', async () => {
+  const text = Array.from({ length: 6_000_000 / 8 }, (_, at) => `${String(at % 10)}é"\n€`).join('');
+  const input = { text, nested: [{ deep: null }, 1.5e300, 'ż\u0000\ud83d'] };
+  const job = await run({ task: 'debug_task', input, options: { tags: ['large'] } });
+  expect(JSON.stringify(job['input'])).toBe(JSON.stringify(input));
+  expect(JSON.stringify(z.object({ input: z.unknown() }).parse(job['result']).input)).toBe(JSON.stringify(input));
+  expect(job).toMatchObject({ state: 'SUCCESS', result_expired: false });
+  const { body } = await get('/api/v1/jobs?tag=large');
+  const [listed] = z.array(z.record(z.string(), z.unknown())).parse(body['items']);
+  expect(listed).toMatchObject({ id: job['id'], state: 'SUCCESS' });
+  expect(Object.keys(listed ?? {})).not.toContain('input');
+  expect(Object.keys(listed ?? {})).not.toContain('result');
+  const again = await post(`/api/v1/jobs/${String(job['id'])}/retry`);
+  const repeated = (await get(`${String(again.body['status_url'])}?wait=20`)).body;
+  expect(JSON.stringify(repeated['input'])).toBe(JSON.stringify(input));
 });
 
 describe('looking and waiting', () => {

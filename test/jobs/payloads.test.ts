@@ -5,7 +5,7 @@ import { tick } from '../../src/cron/tick.ts';
 import type { Env } from '../../src/env.ts';
 import { defineTask, type Job } from '../../src/jobs/task.ts';
 import { requeue } from '../../src/jobs/requeue.ts';
-import { runAgain } from '../../src/jobs/inspect.ts';
+import { revoke, runAgain } from '../../src/jobs/inspect.ts';
 import { fetchPayload } from '../../src/jobs/payloads.ts';
 import { inputKey, rawKey } from '../../src/store/payloads.ts';
 import { Bench, emptyDatabase, FastClock, HeldClock, outage, settled, START } from '../worker/bench.ts';
@@ -36,6 +36,10 @@ const secret = defineTask({
     return input;
   },
 });
+
+function fails(): never {
+  throw new Error('no');
+}
 
 function benchAt(now = START, more: ConstructorParameters<typeof Bench>[0] = {}): Bench {
   return new Bench({ tasks: [echo, secret], clock: new HeldClock(now), ...more });
@@ -281,30 +285,37 @@ describe('INV-F24 result TTL: what expires is gone', () => {
     expect((await resultKeys()).filter((key) => key.includes(id))).toEqual([]);
   });
 
-  test('whatever the end: a sensitive job that was revoked, expired or failed is cleared too; its letter keeps the input', async () => {
+  test('whatever the end: a sensitive job that failed, vanished, expired or was revoked is cleared; a letter keeps its input', async () => {
     const clock = new HeldClock(START);
-    const failing = defineTask({
-      name: 'test.failing-secret'.replace('-', '_'),
-      queue: 'default',
-      input: z.unknown(),
-      sensitive: true,
-      resultTtlSeconds: 600,
-      retry: { max: 0 },
-      run: () => {
-        throw new Error('no');
-      },
-    });
+    const failing = defineTask({ ...secret, name: 'test.failing_secret', retry: { max: 0 }, run: fails });
     const bench = benchAt(START, { clock, tasks: [failing, secret] });
     const failed = await bench.enqueue({ task: failing.name, input: LARGE });
     await bench.drain();
-    const expired = await bench.enqueue({ task: 'test.secret', input: LARGE, options: { countdown: 60, expires: 30 } });
+    const later = { task: 'test.secret', input: LARGE, options: { countdown: 60, expires: 30 } };
+    const [expired, revoked, vanished] = [
+      await bench.enqueue(later),
+      await bench.enqueue(later),
+      await bench.enqueue({ task: 'test.secret', input: LARGE }),
+    ];
+    await revoke(bench.rt, revoked.id, false);
+    await env.DB.prepare(
+      `UPDATE jobs SET state = 'STARTED', claim = 4, attempt = 1, lost = 3, lease_until = ? WHERE id = ?`,
+    )
+      .bind(START, vanished.id)
+      .run();
     await clock.advance(31_000);
     await tick(bench.rt, undefined);
-    expect((await bench.job(expired.id)).state).toBe('REVOKED');
+    const ended = [failed, expired, revoked, vanished];
+    expect((await Promise.all(ended.map(({ id }) => bench.job(id)))).map(({ state }) => state)).toEqual([
+      'FAILURE',
+      'REVOKED',
+      'REVOKED',
+      'FAILURE',
+    ]);
     await clock.advance(700_000);
     await tick(bench.rt, undefined);
-    for (const { id } of [failed, expired]) expect((await bench.job(id)).cleared_at).not.toBe(null);
-    expect(await keysOf(OBJECTS)).toEqual([inputKey(failed.id)]);
+    for (const { id } of ended) expect((await bench.job(id)).cleared_at).not.toBe(null);
+    expect(await keysOf(OBJECTS)).toEqual([inputKey(failed.id), inputKey(vanished.id)].sort());
   });
 
   test('a repetition of a call whose payload has left does not bring it back', async () => {
@@ -394,9 +405,7 @@ describe('objects that nothing refers to', () => {
       queue: 'default',
       input: z.unknown(),
       retry: { max: 0 },
-      run: () => {
-        throw new Error('no');
-      },
+      run: fails,
     });
     const bench = benchAt(START, { tasks: [failing, echo] });
     const done = await bench.enqueue({ task: 'test.echo', input: LARGE });

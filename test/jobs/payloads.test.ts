@@ -417,6 +417,8 @@ describe('objects that nothing refers to', () => {
     await expect(bench.job(done.id)).rejects.toThrow('There is no job');
     await sweepAll(benchAt(START + 40 * DAY_MS));
     await expect(bench.job(failed.id)).rejects.toThrow('There is no job');
+    // Another walk, now without the row.
+    await sweepAll(benchAt(START + 40 * DAY_MS + 3_600_000));
     expect(await keysOf(OBJECTS)).toEqual([inputKey(failed.id)]);
     await env.DB.prepare('DELETE FROM dead_letters').run();
     await sweepAll(benchAt(START + 41 * DAY_MS));

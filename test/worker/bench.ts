@@ -55,6 +55,11 @@ export class HeldClock implements Clock {
     });
   }
 
+  /** When the next sleeper wakes; undefined where nobody sleeps. */
+  get wakesAt(): number | undefined {
+    return this.#sleepers.reduce<number | undefined>((first, { at }) => Math.min(first ?? at, at), undefined);
+  }
+
   /** Moves time and wakes, in order, everybody whose moment has come. */
   async advance(milliseconds: number): Promise<void> {
     const until = this.#now + milliseconds;
@@ -210,12 +215,14 @@ export class Bench {
   };
   readonly #background: Promise<unknown>[] = [];
 
+  /** `ports`: what stands between the engine and its ports, given the runtime as it would be. */
   constructor(
     options: {
       tasks?: readonly Task[];
       clock?: HeldClock | FastClock;
       idleRepairs?: boolean;
       settings?: { readonly DATABASE_LIMIT_MB?: string };
+      ports?: (rt: Runtime) => Partial<Runtime>;
     } = {},
   ) {
     this.clock = options.clock ?? new FastClock(START);
@@ -225,7 +232,7 @@ export class Bench {
     const isolate = createIsolate();
     this.db = new FaultyDatabase(d1Database(bindings.DB, this.counts, isolate.size));
     const platform = createRuntime(bindings, { waitUntil: () => undefined }, registry, isolate);
-    this.rt = {
+    const rt = {
       ...platform,
       db: this.db,
       inputs: faultyStore(platform.inputs, () => this.stores.inputs),
@@ -233,8 +240,9 @@ export class Bench {
       queues: this.queues,
       clock: this.clock,
       random: seeded(nextSeed()),
-      waitUntil: (promise) => void this.#background.push(promise),
+      waitUntil: (promise: Promise<unknown>) => void this.#background.push(promise),
     };
+    this.rt = { ...rt, ...options.ports?.(rt) };
     if (options.idleRepairs !== true) this.rt.isolate.idleRepairAt = Number.MAX_SAFE_INTEGER;
   }
 

@@ -53,8 +53,8 @@ export function takeSuspects(suspects: readonly Suspect[], now: number): Stateme
   return {
     name: 'resend',
     sql: `UPDATE jobs SET sent_at = ?2, resends = resends + 1
-WHERE id IN (SELECT value ->> 'id' FROM json_each(?1)) AND finished_at IS NULL AND ${guard('claim')}
-  AND sent_at = (SELECT value ->> 'sent_at' FROM json_each(?1) WHERE value ->> 'id' = jobs.id)
+FROM (SELECT value ->> 'id' AS id, value ->> 'sent_at' AS sent_at FROM json_each(?1)) AS suspect
+WHERE jobs.id = suspect.id AND jobs.sent_at = suspect.sent_at AND finished_at IS NULL AND ${guard('claim')}
 RETURNING ${ENVELOPE_COLUMNS}`,
     params: [JSON.stringify(suspects), now],
   };

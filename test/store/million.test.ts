@@ -39,7 +39,7 @@ const CHUNK = 100_000;
 const DAY = 86_400_000;
 /** Statements of each kind are run in series, each series in one call; the median of the series counts. */
 const SERIES = 5;
-const RUNS = 60;
+const RUNS = 100;
 /** Jobs one statement is about. */
 const WIDTH = 10;
 
@@ -185,8 +185,8 @@ async function measureAll(): Promise<ReadonlyMap<string, Measured>> {
   await note('unwon', (run) => [selectUnwon(ids(good, run))]);
   await note('states', (run) => [selectStates(ids(good, run))]);
   await note('open', (run) => [selectOpen(ids(good, run))]);
-  await note('claim', (run) => [claimJobs(ids(good, run), 'token', now)]);
-  await note('claim of what is taken', (run) => [claimJobs(ids(good, run), 'another', now)]);
+  await note('claim', (run) => [claimJobs(ids(good, run), 'token', now, false)]);
+  await note('claim of what is taken', (run) => [claimJobs(ids(good, run), 'another', now, false)]);
   await note('heartbeat', (run) => [
     heartbeat(
       ids(good, run).map((id) => ({ id, claim: 1, startedAt: now, progress: 5, progressNote: null })),
@@ -211,7 +211,7 @@ async function measureAll(): Promise<ReadonlyMap<string, Measured>> {
       now + 1,
     ),
   ]);
-  for (let run = 0; run < bad.length; run += 1) await db.run(claimJobs(ids(bad, run), 'token', now));
+  for (let run = 0; run < bad.length; run += 1) await db.run(claimJobs(ids(bad, run), 'token', now, false));
   await note('lapsed', () => [selectLapsed(QUEUE_NAMES, now + 100_000, WIDTH)]);
   await note('lose', (run) => [
     loseJobs(
@@ -225,7 +225,7 @@ async function measureAll(): Promise<ReadonlyMap<string, Measured>> {
     ),
   ]);
   await note('revoke', (run) => revokeJob(ids(bad, run)[1] ?? '', false, now));
-  for (let run = 0; run < bad.length; run += 1) await db.run(claimJobs(ids(bad, run), 'token', now + 200_000));
+  for (let run = 0; run < bad.length; run += 1) await db.run(claimJobs(ids(bad, run), 'token', now + 200_000, true));
   await note('finish: failure', (run) => {
     const finishes = ids(bad, run).map((id) => ({ ...finishOf(id, 'FAILURE'), claim: 2 }));
     return [finishJobs(finishes), recordFailures(finishes)];

@@ -177,7 +177,7 @@ describe('an isolate that dies between any two awaits', () => {
         }
       });
     },
-    60_000,
+    120_000,
   );
 
   test('while it accepts a call: repeated under the same key, the call is one job that runs once', async () => {
@@ -204,13 +204,13 @@ describe('an isolate that dies between any two awaits', () => {
       expect([at, (await effects()).get(at)]).toEqual([at, 1]);
       expect(world.broker.size).toBe(0);
     });
-  }, 60_000);
+  }, 120_000);
 
   test('while it ticks: the next ticks put right what is owed, lapsed, expired and suspect, and each job runs once', async () => {
     await dieEverywhere(12, async (life, at) => {
       const world = new World();
       const living = world.isolate();
-      const refusing = world.isolate({ fault: (call) => (call === 'send' ? 'refused' : 'answered') });
+      const refusing = world.isolate({ fault: (port) => (port === 'queue' ? 'refused' : 'answered') });
       const effect = (key: string, options = {}): Parameters<Bench['enqueue']>[0] => ({
         task: 'debug.effect',
         input: { key },
@@ -251,7 +251,7 @@ describe('an isolate that dies between any two awaits', () => {
       expect([at, [...(await effects()).values()]]).toEqual([at, [1, 1, 1, 1, 1, 1]]);
       expect([at, world.broker.size]).toEqual([at, 0]);
     });
-  }, 60_000);
+  }, 120_000);
 
   test('while it requeues a dead letter: what is still open is requeued once more, and the job runs once', async () => {
     await dieEverywhere(4, async (life, at) => {
@@ -270,5 +270,5 @@ describe('an isolate that dies between any two awaits', () => {
       expect([at, await count(`jobs WHERE source = 'requeue' AND state = 'FAILURE'`), runs.length]).toEqual([at, 1, 2]);
       expect([at, await count('jobs WHERE finished_at IS NULL'), await count('dead_letters')]).toEqual([at, 0, 2]);
     });
-  }, 60_000);
+  }, 120_000);
 });

@@ -41,48 +41,49 @@ export class Life {
   }
 }
 
+export type Port = 'database' | 'queue' | 'guard' | 'objects';
+
 export class World {
   readonly clock: HeldClock;
   readonly broker: Broker;
   #busy = 0;
+  readonly #waiting: (() => void)[] = [];
 
   constructor(now = START) {
     this.clock = new HeldClock(now);
     this.broker = new Broker(this.clock);
   }
 
-  /** A new isolate. `fault` is asked for each call: names of statements joined by "+", or the name of another port. */
-  isolate(options: { tasks?: readonly Task[]; life?: Life; fault?: (call: string) => Fate } = {}): Bench {
+  /** A new isolate. `fault` is asked for each call of a port. */
+  isolate(options: { tasks?: readonly Task[]; life?: Life; fault?: (port: Port) => Fate } = {}): Bench {
     const { tasks = [], life, fault = () => 'answered' } = options;
-    const through = async <T>(name: string, error: () => Error, call: () => Promise<T>): Promise<T> => {
+    const through = async <T>(port: Port, call: () => Promise<T>): Promise<T> => {
       const mortal = life?.next() ?? 'answered';
-      const answer = await this.#meet(mortal === 'answered' ? fault(name) : mortal, error, call);
+      const answer = await this.#meet(port, mortal === 'answered' ? fault(port) : mortal, call);
       return life?.dead === true ? never() : answer;
     };
-    const queueError = (): Error => new Error('Queue send failed: Too Many Requests');
-    const otherError = (): Error => new Error('Network connection lost');
-    const ports = (rt: Runtime): Partial<Runtime> => ({
+    const ports = ({ db, inputs, results, replay, env }: Runtime): Partial<Runtime> => ({
       db: {
-        run: (statement) => through(statement.name, outage, () => rt.db.run(statement)),
-        batch: (statements) =>
-          through(statements.map(({ name }) => name).join('+'), outage, () => rt.db.batch(statements)),
+        run: (statement) => through('database', () => db.run(statement)),
+        batch: (statements) => through('database', () => db.batch(statements)),
       },
       queues: {
-        send: (queue, messages) => through('send', queueError, () => this.broker.send(queue, messages)),
-        backlog: (queue) => through('backlog', queueError, () => this.broker.backlog(queue)),
+        send: (queue, messages) => through('queue', () => this.broker.send(queue, messages)),
+        backlog: (queue) => through('queue', () => this.broker.backlog(queue)),
       },
       inputs: {
-        put: (...args) => through('put input', otherError, () => rt.inputs.put(...args)),
-        get: (...args) => through('get input', otherError, () => rt.inputs.get(...args)),
-        remove: (...args) => through('remove input', otherError, () => rt.inputs.remove(...args)),
-        list: (...args) => through('list inputs', otherError, () => rt.inputs.list(...args)),
+        put: (...args) => through('objects', () => inputs.put(...args)),
+        get: (...args) => through('objects', () => inputs.get(...args)),
+        remove: (...args) => through('objects', () => inputs.remove(...args)),
+        list: (...args) => through('objects', () => inputs.list(...args)),
       },
       results: {
-        put: (...args) => through('put result', otherError, () => rt.results.put(...args)),
-        get: (...args) => through('get result', otherError, () => rt.results.get(...args)),
-        remove: (...args) => through('remove result', otherError, () => rt.results.remove(...args)),
+        put: (...args) => through('objects', () => results.put(...args)),
+        get: (...args) => through('objects', () => results.get(...args)),
+        remove: (...args) => through('objects', () => results.remove(...args)),
       },
-      replay: { claim: (...args) => through('replay', otherError, () => rt.replay.claim(...args)) },
+      replay: { claim: (...args) => through('guard', () => replay.claim(...args)) },
+      env: { ...env, OBJECTS: passing(env.OBJECTS, (call) => through('objects', call)) },
       clock: {
         now: () => this.clock.now(),
         sleep: async (milliseconds, signal) => {
@@ -94,21 +95,13 @@ export class World {
     return new Bench({ tasks, clock: this.clock, ports });
   }
 
-  async #meet<T>(fate: Fate, error: () => Error, call: () => Promise<T>): Promise<T> {
-    switch (fate) {
-      case 'answered':
-        return this.#counted(call);
-      case 'refused':
-        throw error();
-      case 'done, refused':
-        await this.#counted(call);
-        throw error();
-      case 'silent':
-        return never();
-      case 'done, silent':
-        await this.#counted(call);
-        return never();
+  async #meet<T>(port: Port, fate: Fate, call: () => Promise<T>): Promise<T> {
+    if (fate === 'answered' || fate.startsWith('done')) {
+      const answer = await this.#counted(call);
+      if (fate === 'answered') return answer;
     }
+    if (fate.endsWith('silent')) return never();
+    throw port === 'database' ? outage() : new Error('Too Many Requests');
   }
 
   async #counted<T>(call: () => Promise<T>): Promise<T> {
@@ -117,6 +110,7 @@ export class World {
       return await call();
     } finally {
       this.#busy -= 1;
+      if (this.#busy === 0) for (const wake of this.#waiting.splice(0)) wake();
     }
   }
 
@@ -126,12 +120,16 @@ export class World {
   async run<T>(work: Promise<T>, life?: Life): Promise<T | 'died'> {
     const state = { over: false };
     const end = (): void => void (state.over = true);
-    work.then(end, end);
+    const ended = work.then(end, end);
     for (let idle = 0; !state.over; idle += 1) {
+      if (this.#busy > 0) {
+        await Promise.race([this.#quiet(), ended]);
+        idle = 0;
+      }
       await settled();
-      if (this.#busy > 0) idle = 0;
-      else if (life?.dead === true) return 'died';
-      else if (this.clock.wakesAt !== undefined) {
+      if (this.#busy > 0) continue;
+      if (life?.dead === true) return 'died';
+      if (this.clock.wakesAt !== undefined) {
         await this.clock.advance(this.clock.wakesAt - this.clock.now());
         idle = 0;
       } else if (idle > 2_000) throw new Error('Nothing moves any more.');
@@ -139,9 +137,31 @@ export class World {
     return work;
   }
 
+  /** Resolves when no port is at work. */
+  #quiet(): Promise<void> {
+    return new Promise((resolve) => void this.#waiting.push(resolve));
+  }
+
   /** Time passes for everybody. */
   async pass(milliseconds: number): Promise<void> {
     await this.run(this.clock.sleep(milliseconds));
+  }
+
+  /**
+   * Delivers until that time whatever is ready, several batches at once. Looks when a message has become ready, and
+   * after `pause` milliseconds in any case.
+   */
+  async keepDelivering(bench: Bench, until: number, pause: number): Promise<void> {
+    const running = new Set<Promise<void>>();
+    for (let now = this.clock.now(); now < until; now = this.clock.now()) {
+      for (let batch = this.broker.nextBatch(); batch !== undefined; batch = this.broker.nextBatch()) {
+        const run = consume(bench.rt, batch).then(batch.end);
+        running.add(run);
+        void run.finally(() => running.delete(run));
+      }
+      await this.clock.sleep(Math.max(1_000, Math.min(until, now + pause, this.broker.readyAt) - now));
+    }
+    await Promise.all(running);
   }
 
   /** Delivers all messages that are there now, in batches as the platform would, to one isolate. Returns how many. */
@@ -151,7 +171,10 @@ export class World {
       const batch = this.broker.nextBatch();
       if (batch === undefined) return delivered;
       delivered += batch.messages.length;
-      if ((await this.run(consume(bench.rt, batch), life)) === 'died') return 'died';
+      if ((await this.run(consume(bench.rt, batch), life)) === 'died') {
+        batch.lost();
+        return 'died';
+      }
       batch.end();
     }
   }
@@ -161,6 +184,7 @@ interface Held {
   readonly queue: string;
   readonly envelope: Envelope;
   readonly sentAt: number;
+  /** Infinity while a consumer has it. */
   readyAt: number;
   deliveries: number;
 }
@@ -201,13 +225,18 @@ export class Broker implements Queues {
     return this.#held.size;
   }
 
+  /** When the next message is ready; Infinity where there is none, or all are with a consumer. */
+  get readyAt(): number {
+    return [...this.#held].reduce((first, { readyAt }) => Math.min(first, readyAt), Infinity);
+  }
+
   /** The queue loses everything it holds. */
   lose(): void {
     this.#held.clear();
   }
 
   /** What a consumer of the first queue with ready messages is given; undefined where nothing is ready. */
-  nextBatch(): { queue: string; messages: readonly IncomingMessage[]; end: () => void } | undefined {
+  nextBatch(): { queue: string; messages: readonly IncomingMessage[]; end: () => void; lost: () => void } | undefined {
     const ready = [...this.#held].filter(({ readyAt }) => readyAt <= this.#clock.now());
     const queue = ready[0]?.queue;
     if (queue === undefined) return undefined;
@@ -220,6 +249,7 @@ export class Broker implements Queues {
     };
     const messages = batch.map((held, at): IncomingMessage => {
       held.deliveries += 1;
+      held.readyAt = Infinity;
       return {
         id: `message-${String(at)}`,
         timestamp: new Date(held.sentAt),
@@ -241,8 +271,23 @@ export class Broker implements Queues {
         else held.readyAt = this.#clock.now() + said;
       }
     };
-    return { queue, messages, end };
+    // Whatever it said of its messages dies with the isolate.
+    const lost = (): void => {
+      for (const held of batch) held.readyAt = this.#clock.now();
+    };
+    return { queue, messages, end, lost };
   }
+}
+
+/** A binding whose every method goes through `through`. */
+function passing<T extends object>(binding: T, through: (call: () => Promise<unknown>) => Promise<unknown>): T {
+  return new Proxy(binding, {
+    get: (target, name) => {
+      const member: unknown = Reflect.get(target, name);
+      if (typeof member !== 'function') return member;
+      return (...args: unknown[]) => through(async () => (await Reflect.apply(member, target, args)) as unknown);
+    },
+  });
 }
 
 function never(): Promise<never> {

@@ -118,16 +118,17 @@ export class World {
   async run<T>(work: Promise<T>): Promise<T>;
   async run<T>(work: Promise<T>, life: Life | undefined): Promise<T | 'died'>;
   async run<T>(work: Promise<T>, life?: Life): Promise<T | 'died'> {
-    const state = { over: false };
-    const end = (): void => void (state.over = true);
+    let state: 'working' | 'over' = 'working';
+    const over = (): boolean => state === 'over';
+    const end = (): void => void (state = 'over');
     const ended = work.then(end, end);
-    for (let idle = 0; !state.over; idle += 1) {
+    for (let idle = 0; !over(); idle += 1) {
       if (this.#busy > 0) {
         await Promise.race([this.#quiet(), ended]);
         idle = 0;
       }
       await settled();
-      if (this.#busy > 0) continue;
+      if (this.#busy > 0 || over()) continue;
       if (life?.dead === true) return 'died';
       if (this.clock.wakesAt !== undefined) {
         await this.clock.advance(this.clock.wakesAt - this.clock.now());
@@ -228,6 +229,13 @@ export class Broker implements Queues {
   /** When the next message is ready; Infinity where there is none, or all are with a consumer. */
   get readyAt(): number {
     return [...this.#held].reduce((first, { readyAt }) => Math.min(first, readyAt), Infinity);
+  }
+
+  /** Takes out everything it holds, for a test that delivers by itself. */
+  takeAll(): readonly Envelope[] {
+    const envelopes = [...this.#held].map(({ envelope }) => envelope);
+    this.#held.clear();
+    return envelopes;
   }
 
   /** The queue loses everything it holds. */

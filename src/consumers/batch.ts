@@ -1,6 +1,7 @@
 // Queues in. A batch of messages becomes deliveries of jobs; each message is acked or retried, once. Never throws.
 
 import { parseMessage } from '../core/envelope.ts';
+import { sha256Hex } from '../core/digest.ts';
 import { fingerprint } from '../core/fingerprint.ts';
 import { newId } from '../core/ids.ts';
 import { UNKNOWN_TASK_RETRY_SECONDS } from '../core/limits.ts';
@@ -88,7 +89,9 @@ async function bury(rt: Runtime, queue: QueueName, unparseable: readonly Unparse
   const at = rt.clock.now();
   const letters = unparseable.map(({ message, problem }) => {
     const error = { code: 'unparseable', message: problem, fingerprint: fingerprint('', 'unparseable', problem) };
-    const random = new TextEncoder().encode(message.id.padStart(9, '0').slice(-9));
+    // Of its whole id, so that a second delivery makes no second letter, and no other message's letter is taken for it.
+    const digest = sha256Hex(message.id);
+    const random = Uint8Array.from({ length: 9 }, (_, at) => Number.parseInt(digest.slice(2 * at, 2 * at + 2), 16));
     return { id: newId(message.timestamp.getTime(), random), queue, body: textOf(message.body), error, at };
   });
   try {

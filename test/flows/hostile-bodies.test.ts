@@ -1,9 +1,19 @@
 import { randomUUID } from 'node:crypto';
 import { request } from 'node:http';
+import { connect } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { answerOf, countStatements, listJobs, sendGithub, startProduct, type Answer, type Product } from './product.ts';
+import {
+  answerOf,
+  countStatements,
+  listJobs,
+  sendGithub,
+  signGithub,
+  startProduct,
+  type Answer,
+  type Product,
+} from './product.ts';
 
 const MB = 1024 * 1024;
 const PART = 64 * 1024;
@@ -128,6 +138,24 @@ test('a webhook over 25 MB is answered 413 before it has come, with a length and
   const chunked = await withhold('/webhooks/github', undefined, 25 * MB + PART);
   pathsOf(chunked.answer, 413);
 });
+
+// What comes after the announced length is, in HTTP/1.1, the beginning of the next request on the connection, and never
+// body. A few bytes wait there for the rest of a request. Megabytes are no request: that one is answered 431 (its head is
+// too large) and the connection closed, perhaps reset before the client has read either answer.
+test.each([
+  ['/api/v1/jobs', 400, `${GOOD.slice(0, -1)} }`],
+  ['/api/v1/jobs/batch', 400, `{"jobs":[${GOOD}] }`],
+  ['/webhooks/github', 401, '{"ref":"refs/heads/main" }'],
+] as const)(
+  'POST %s with more body than its length announces takes what was announced',
+  async (path, status, whole) => {
+    const signature = signGithub(product.githubSecret, new TextEncoder().encode(whole));
+    const announced = whole.length - 1;
+    expect(await sendMore(path, whole, announced, '', { 'x-hub-signature-256': signature })).toEqual([status]);
+    const flooded = await sendMore(path, whole, announced, 'x'.repeat(30 * MB), { 'x-hub-signature-256': signature });
+    expect([status, 431]).toEqual(expect.arrayContaining([...flooded]));
+  },
+);
 
 test('a signed webhook that is not JSON, nests too deep or has a key __proto__ is answered 400', async () => {
   for (const text of ['not JSON', '['.repeat(100_000), '{"a":{"__proto__":{"admin":true}}}']) {
@@ -262,6 +290,44 @@ function withhold(
       outgoing.write(part, writeOn);
     };
     writeOn();
+  });
+}
+
+/**
+ * Announces the first `length` characters of `body` and sends all of it, and `excess` after it. Returns the status of
+ * every answer until the server closes the connection, or has said nothing for a second.
+ */
+function sendMore(
+  path: string,
+  body: string,
+  length: number,
+  excess: string,
+  more: Record<string, string>,
+): Promise<readonly number[]> {
+  return new Promise((resolve) => {
+    let text = '';
+    const { hostname, port } = new URL(product.address);
+    const socket = connect(Number(port), hostname);
+    const headers = Object.entries({
+      host: `${hostname}:${port}`,
+      authorization: `Bearer ${product.key}`,
+      'content-type': 'application/json',
+      'x-github-event': 'push',
+      'content-length': String(length),
+      ...more,
+    });
+    const head = headers.map(([name, value]) => `${name}: ${value}\r\n`).join('');
+    socket.setEncoding('latin1').on('data', (part: string) => {
+      text += part;
+      socket.setTimeout(1_000);
+    });
+    socket.setTimeout(60_000, () => socket.destroy());
+    // Closed while it still writes: what was answered by then is what counts.
+    socket.on('error', () => undefined);
+    socket.on('close', () => {
+      resolve(Array.from(text.matchAll(/^HTTP\/1\.1 (\d{3})/gm), ([, status]) => Number(status)));
+    });
+    socket.write(`POST ${path} HTTP/1.1\r\n${head}\r\n${body}${excess}`);
   });
 }
 

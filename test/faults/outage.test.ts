@@ -146,6 +146,7 @@ test('the queues refuse for that minute: the rows stand for the messages, and ea
   );
   expect(new Set(replies.map(({ status }) => status))).toEqual(new Set([200, 202]));
   expect([world.broker.taken.length, new Set(world.broker.taken).size]).toEqual([2 * EACH, 2 * EACH]);
+  expect(await env.DB.prepare(`SELECT sum(resends) AS n FROM jobs`).first()).toEqual({ n: 0 });
   await expectAllRanOnce(processed);
 }, 120_000);
 

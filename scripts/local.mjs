@@ -26,7 +26,7 @@ const SETTINGS = {
   DEBUG_TASKS: () => '1',
 };
 /** Read from the environment where it has them, never made. */
-const OPTIONAL = ['GITHUB_WEBHOOK_SECRET_PREVIOUS', 'DATABASE_LIMIT_MB'];
+const OPTIONAL = ['GITHUB_WEBHOOK_SECRET_PREVIOUS', 'DATABASE_LIMIT_MB', 'DEBUG_EFFECTS_URL'];
 
 /** Every setting by name, as `.dev.vars` and the environment have it: the environment wins. Writes nothing. */
 export async function readSettings(environment) {

@@ -18,6 +18,8 @@ export interface Env {
   readonly DATABASE_LIMIT_MB?: string;
   /** `1` registers the `debug.*` tasks and their routes. */
   readonly DEBUG_TASKS?: string;
+  /** Where `debug.effect` says each run before it writes its row, for whoever counts outside the Worker. */
+  readonly DEBUG_EFFECTS_URL?: string;
   /** A new value each time the local runner starts: its queues begin empty, so every open row is owed a message. */
   readonly BOOT_ID?: string;
 }

@@ -26,14 +26,18 @@ export interface Answer {
   readonly body: unknown;
 }
 
-export interface Product {
+/** The API at an address, whoever serves it at the moment. */
+export interface Api {
+  get(path: string): Promise<Answer>;
+  post(path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>;
+}
+
+export interface Product extends Api {
   readonly address: string;
   readonly key: string;
   readonly githubSecret: string;
   readonly persistTo: string;
   readonly group: Group;
-  get(path: string): Promise<Answer>;
-  post(path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>;
   /** Asks it to end, then makes sure. Its exit code; null where it had to be killed. */
   stop(): Promise<number | null>;
   /** SIGKILL for every process of it, at once. */
@@ -68,6 +72,14 @@ export async function startProduct({ persistTo, env = {} }: StartOptions = {}): 
     githubSecret,
     persistTo: state,
     group,
+    ...apiAt(address, key),
+    stop: () => group.stop(),
+    kill: () => group.kill(),
+  };
+}
+
+export function apiAt(address: string, key: string): Api {
+  return {
     get: (path) => call(address, key, path, { method: 'GET' }),
     post: (path, body, headers = {}) =>
       call(address, key, path, {
@@ -76,8 +88,6 @@ export async function startProduct({ persistTo, env = {} }: StartOptions = {}): 
           ? { headers }
           : { body: JSON.stringify(body), headers: { 'content-type': 'application/json', ...headers } }),
       }),
-    stop: () => group.stop(),
-    kill: () => group.kill(),
   };
 }
 
@@ -173,7 +183,7 @@ export async function enqueue(
 const pageShape = z.object({ items: z.array(jobShape), next_cursor: z.string().nullable() });
 
 /** Every job that matches, newest first; `query` as in `state=PENDING&task=…`. */
-export async function listJobs(product: Product, query = ''): Promise<readonly JobView[]> {
+export async function listJobs(product: Api, query = ''): Promise<readonly JobView[]> {
   const jobs: JobView[] = [];
   let cursor: string | null = '';
   for (let pages = 0; pages < 100; pages += 1) {
@@ -189,7 +199,7 @@ export async function listJobs(product: Product, query = ''): Promise<readonly J
 }
 
 /** How often each key of `debug.effect` below a prefix was written. */
-export async function countEffects(product: Product, prefix: string): Promise<ReadonlyMap<string, number>> {
+export async function countEffects(product: Api, prefix: string): Promise<ReadonlyMap<string, number>> {
   const { body } = await product.get(`/api/v1/debug/effects?prefix=${encodeURIComponent(prefix)}`);
   return new Map(Object.entries(z.object({ counts: z.record(z.string(), z.int()) }).parse(body).counts));
 }

@@ -13,10 +13,6 @@ import {
   type Product,
 } from './product.ts';
 
-const EFFECTS = 300;
-const LATER = 20;
-const SLEEPERS = 10;
-
 const started: { kill(): Promise<void> }[] = [];
 
 afterEach(async () => {
@@ -28,45 +24,6 @@ async function start(persistTo?: string): Promise<Product> {
   started.push(product);
   return product;
 }
-
-test('a machine that dies in the middle of work loses nothing: every accepted job ends SUCCESS after the next start', async () => {
-  const before = await start();
-  const ids: string[] = [];
-  const accept = async (task: string, input: unknown, options?: Record<string, unknown>): Promise<void> => {
-    ids.push(await enqueue(before, task, input, options));
-  };
-  await side(numbers(LATER), 8, (n) =>
-    accept('debug.effect', { key: `later-${String(n)}` }, { countdown: 3 + (17 * n) / LATER }),
-  );
-  await side(numbers(SLEEPERS), 8, () => accept('debug.sleep', { seconds: 3 }, { queue: 'bulk' }));
-  const running = await until('a sleeper runs', 20_000, async () => {
-    const jobs = await listJobs(before, 'state=STARTED&task=debug.sleep');
-    return jobs.length > 0 ? jobs.length : undefined;
-  });
-  await side(numbers(EFFECTS), 32, (n) => accept('debug.effect', { key: `effect-${String(n)}` }));
-  await before.kill();
-
-  const from = Date.now();
-  const after = await start(before.persistTo);
-  const open = (await listJobs(after)).filter(({ ready }) => !ready).length;
-  // Whoever ran then is waited for: its lease lasts 90 s.
-  const jobs = await until('every job is final', 150_000, async () => {
-    const seen = await listJobs(after);
-    if (seen.every(({ ready }) => ready)) return seen;
-    await sleep(1_000);
-    return undefined;
-  });
-  process.stdout.write(
-    `restart: killed with ${String(running)} sleepers running; ${String(open)} of ${String(ids.length)} jobs were open ` +
-      `after the next start, all final ${String(Math.round((Date.now() - from) / 1_000))} s after it began\n`,
-  );
-  expect(open).toBeGreaterThanOrEqual(running);
-  expect(jobs.map(({ id }) => id).sort()).toEqual([...ids].sort());
-  expect(jobs.filter(({ state }) => state !== 'SUCCESS')).toEqual([]);
-  // Killed between an effect and its record, a job runs again; none is left out.
-  const effects = await countEffects(after, '');
-  expect(effects.size).toBe(EFFECTS + LATER);
-}, 400_000);
 
 test('what ended before the machine died is not run again', async () => {
   const before = await start();

@@ -342,7 +342,8 @@ export function surroundings(): Record<string, string> {
 
 // Dies after us, however we die: its input ends when we do, and then so does the group.
 function guardGroup(group: number): ChildProcess {
-  return spawn('/bin/sh', ['-c', `read _; kill -KILL -- -${String(group)} 2>/dev/null`], {
+  // Not `kill -KILL`: dash, which is /bin/sh on Debian, then takes `--` for a process.
+  return spawn('/bin/sh', ['-c', `read _; kill -s KILL -- -${String(group)} 2>/dev/null`], {
     detached: true,
     stdio: ['pipe', 'ignore', 'ignore'],
   });

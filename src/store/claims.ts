@@ -8,7 +8,7 @@ import { clearsAt, type AttemptRecord, type JobError } from './rows.ts';
 
 /**
  * Takes every job of `ids` that may run now; one whose attempt has vanished before only where it is to run `alone`.
- * A claim repeated with its token wins again and counts nothing.
+ * A claim repeated with its token wins again and counts nothing; one that takes effect late shortens no lease.
  */
 export function claimJobs(ids: readonly string[], token: string, now: number, alone: boolean): Statement {
   return {
@@ -16,7 +16,8 @@ export function claimJobs(ids: readonly string[], token: string, now: number, al
     sql: `UPDATE jobs SET
   attempt = attempt + (state <> ${target('claim')}),
   claim = claim + (state <> ${target('claim')}),
-  state = ${target('claim')}, claim_token = ?2, lease_until = ?3 + ${String(LEASE_MS)}, started_at = ?3, waiting_for = NULL
+  lease_until = max(iif(state = ${target('claim')}, lease_until, 0), ?3 + ${String(LEASE_MS)}),
+  state = ${target('claim')}, claim_token = ?2, started_at = ?3, waiting_for = NULL
 WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND (
   (${guard('claim')} AND due_at <= ?3 AND (expires_at IS NULL OR expires_at > ?3 OR started_at IS NOT NULL)
     AND (lost = 0 OR ?4))

@@ -77,7 +77,7 @@ export function heartbeat(beats: readonly Beat[], now: number): Statement {
   return {
     name: 'heartbeat',
     sql: `UPDATE jobs SET
-  lease_until = ?2 + ${String(LEASE_MS)}, started_at = beat.started_at,
+  lease_until = max(lease_until, ?2 + ${String(LEASE_MS)}), started_at = beat.started_at,
   progress = beat.progress, progress_note = beat.progress_note
 FROM (SELECT value ->> 'id' AS id, value ->> 'claim' AS claim, value ->> 'startedAt' AS started_at,
              value ->> 'progress' AS progress, value ->> 'progressNote' AS progress_note FROM json_each(?1)) AS beat

@@ -34,16 +34,18 @@ export async function setInputAside(rt: Runtime, envelope: Envelope, mode: 'new'
   if (bytes <= MAX_INLINE_INPUT_BYTES) return envelope;
   const { v: _, input: __, ...members } = envelope;
   const key = inputKey(envelope.id);
-  if (mode === 'new' || !(await isStored(rt, envelope.id))) {
+  if (mode === 'new' || !(await isStored(rt, envelope))) {
     await inTime(rt, rt.inputs.put(key, text, envelope.acceptedAt));
   }
   return { v: 2, ...members, inputKey: key, inputBytes: bytes };
 }
 
-async function isStored(rt: Runtime, id: string): Promise<boolean> {
+async function isStored(rt: Runtime, { id, options }: Envelope): Promise<boolean> {
   try {
     return (await query(rt, selectStates([id]))).length > 0;
-  } catch {
+  } catch (error) {
+    // What has been cleared must not come back because nobody can say that it was: the caller tries again.
+    if (options.sensitive === true) throw error;
     return false;
   }
 }

@@ -33,7 +33,15 @@ export default defineConfig({
         test: {
           name: 'worker',
           include: ['test/{jobs,store,durable,consumers,cron,routes,webhooks,tasks,faults}/**/*.test.ts'],
+          exclude: ['test/faults/sim/**'],
           setupFiles: ['test/worker/migrate.ts'],
+        },
+      },
+      {
+        test: {
+          name: 'sim',
+          include: ['test/faults/sim/**/*.test.ts'],
+          environment: 'node',
         },
       },
       {

@@ -1,0 +1,31 @@
+// What stands beside the database: kept inputs and results, and whose token is whose.
+
+import type { Kept } from '../../../src/core/ports.ts';
+import type { TokenAnswer, TokenClaim } from '../../../src/durable/replay-guard.ts';
+
+const PAGE = 500;
+
+export class Stores {
+  readonly inputs = new Map<string, { readonly text: string; readonly keptAt: number }>();
+  readonly results = new Map<string, { readonly text: string; readonly until: number }>();
+  readonly #tokens = new Map<string, { jobId: string; digest: string; claimedAt: number; expiresAt: number }>();
+
+  /** As the replay guard answers. */
+  claim(scope: string, { token, jobId, digest, ttlMs, now }: TokenClaim): TokenAnswer {
+    const key = `${scope}\n${token}`;
+    const known = this.#tokens.get(key);
+    if (known !== undefined && known.expiresAt > now) {
+      const verdict = known.digest === digest ? 'duplicate' : 'conflict';
+      return { verdict, jobId: known.jobId, claimedAt: known.claimedAt };
+    }
+    this.#tokens.set(key, { jobId, digest, claimedAt: now, expiresAt: now + ttlMs });
+    return { verdict: 'fresh', jobId, claimedAt: now };
+  }
+
+  listInputs(cursor: string | undefined): { kept: readonly Kept[]; next: string | undefined } {
+    const keys = [...this.inputs.keys()].filter((key) => cursor === undefined || key > cursor).sort();
+    const page = keys.slice(0, PAGE);
+    const kept = page.map((key) => ({ key, keptAt: this.inputs.get(key)?.keptAt ?? 0 }));
+    return { kept, next: keys.length > PAGE ? page.at(-1) : undefined };
+  }
+}

@@ -33,17 +33,16 @@ export async function consume(rt: Runtime, batch: IncomingBatch): Promise<void> 
     return;
   }
   const settlements = new Settlements();
+  const { deliveries, unparseable } = openMessages(batch.messages, settlements);
   try {
-    const { deliveries, unparseable } = openMessages(batch.messages, settlements);
     if (role.kind === 'jobs') await executeBatch(rt, deliveries, settlements.settle);
     else await reviveJobs(rt, deliveries, settlements.settle);
-    await bury(rt, role.queue, unparseable);
     if (batch.messages.length < QUEUES[role.queue].batchSize) await repairIdle(rt);
   } catch (error) {
     logError('batch.failed', error, { queue: batch.queue, messages: batch.messages.length });
-  } finally {
-    settlements.settleTheRest();
   }
+  settlements.settleTheRest();
+  await bury(rt, role.queue, unparseable);
 }
 
 // The platform gave up on these messages. The job did not: unless it is final, it is owed a fresh one.

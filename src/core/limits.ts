@@ -17,8 +17,8 @@ export const MAX_BATCH_JOBS = 1_000;
 export const MAX_INLINE_INPUT_BYTES = 96_000;
 /** Largest result that is kept in the row; others go to KV. */
 export const MAX_INLINE_RESULT_BYTES = 64_000;
-/** Largest input or result at all: a KV value is 25 MiB, and an isolate has 128 MB for all it does. */
-export const MAX_PAYLOAD_BYTES = 25 * 1024 * 1024;
+/** Largest input or result at all: a KV value may be 25 MiB, but an isolate has 128 MB for all it does. */
+export const MAX_PAYLOAD_BYTES = 16 * 1024 * 1024;
 /** Inputs kept aside that one batch loads; one is always taken. What does not fit comes back by itself. */
 export const MAX_LOADED_INPUT_BYTES = 32 * 1024 * 1024;
 /** How long an input that could not be read is waited for, its attempt returned. */
@@ -26,6 +26,8 @@ export const INPUT_RETRY_MS = 30_000;
 /** A result in KV outlives what is shown of it by what its finish may be late; 60 s is the least KV takes. */
 export const RESULT_SLACK_SECONDS = 900;
 export const MIN_KV_TTL_SECONDS = 60;
+/** A value just written may be unseen elsewhere for so long: until then a result that is not there is not yet gone. */
+export const KV_SETTLES_MS = 60_000;
 /** Largest webhook body whose parsed payload rides in the job; a larger one is read from its stored copy. */
 export const MAX_INLINE_WEBHOOK_BYTES = 64_000;
 /** How much of a provider's own id of a delivery is kept. */
@@ -96,6 +98,8 @@ export const RESEND_AFTER_MS = 30 * 60_000;
 /** Owed rows looked after when a batch ends idle, and how rarely. */
 export const IDLE_REPAIR_ROWS = 100;
 export const IDLE_REPAIR_EVERY_MS = 30_000;
+/** Pages of sensitive jobs cleared in one tick: each is a delete in KV and in R2. */
+export const CLEAR_PAGES = 5;
 /** Rows one sweep statement touches. */
 export const SWEEP_PAGE = 200;
 /** Finished rows retention looks at in one tick. */
@@ -140,8 +144,8 @@ export const KEEP_FAILURE_MS = 30 * 86_400_000;
 export const FILLING = 0.8;
 /** How full it is when no more jobs are accepted. */
 export const FULL = 0.95;
-/** What is kept of finished jobs in a database that fills up: no row younger than an envelope's life is ever deleted. */
-export const KEEP_SUCCESS_FILLING_MS = ENVELOPE_LIFE_MS;
+/** How long finished jobs are kept in a database that fills up: longer than a message could still make their row. */
+export const KEEP_SUCCESS_FILLING_MS = 5 * 86_400_000;
 export const KEEP_FAILURE_FILLING_MS = 7 * 86_400_000;
 /** Pages of retention in one tick of a database that fills up. */
 export const RETENTION_PAGES_FILLING = 10;

@@ -73,8 +73,8 @@ export interface Inputs {
   get(key: string): Promise<string | undefined>;
   /** At most 1,000 keys; those that are not there are no error. */
   remove(keys: readonly string[]): Promise<void>;
-  /** A page of everything there is, in the order of the keys. `next` is the cursor of the following page. */
-  list(cursor: string | undefined): Promise<{ readonly kept: readonly Kept[]; readonly next: string | undefined }>;
+  /** A page of everything there is after a key, in the order of the keys. `next`: what the following page comes after. */
+  list(after: string | undefined): Promise<{ readonly kept: readonly Kept[]; readonly next: string | undefined }>;
 }
 
 /** Results too large for a row. Each is written once, under a key of its own, before anybody is told of it. */

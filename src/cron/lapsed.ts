@@ -13,11 +13,11 @@ export async function recoverLapsed(rt: Runtime): Promise<void> {
   for (;;) {
     const now = rt.clock.now();
     const lapsed = (await query(rt, selectLapsed(QUEUE_NAMES, now, SWEEP_PAGE))).map(readLapsed);
-    const { ended, waiting } = await loseLapsed(rt, lapsed, now);
+    const { waiting, lost } = await loseLapsed(rt, lapsed, now);
     if (waiting.length > 0) {
       const rows = await query(rt, selectOpen(waiting));
       await sendMarked(rt, rows.map(readEnvelope), now);
     }
-    if (lapsed.length < SWEEP_PAGE || ended.length + waiting.length === 0) return;
+    if (lapsed.length < SWEEP_PAGE || lost === 0) return;
   }
 }

@@ -2,7 +2,6 @@
 // walks the bucket, one page a tick.
 
 import { z } from 'zod';
-import { isId } from '../core/ids.ts';
 import { ORPHAN_AFTER_MS, ORPHANS_EVERY_MS } from '../core/limits.ts';
 import type { Kept } from '../core/ports.ts';
 import { query, transact } from '../jobs/database.ts';
@@ -14,7 +13,7 @@ import { readMark, selectLetters, selectReferring, writeMark } from '../store/sw
 
 const CURSOR = 'orphans.cursor';
 
-/** Where the walk is; between two walks there is no cursor, and the next begins at `nextAt`. */
+/** The key the walk has come to; null between two walks, the next of which begins at `nextAt`. */
 const mark = z.object({ cursor: z.string().nullable(), nextAt: z.number() });
 
 export async function removeOrphans(rt: Runtime): Promise<void> {
@@ -41,16 +40,14 @@ async function readCursor(rt: Runtime): Promise<z.infer<typeof mark>> {
 }
 
 async function orphansAmong(rt: Runtime, old: readonly Kept[]): Promise<readonly string[]> {
-  // What has no job in its key is not ours.
-  const ids = old.map(({ key }) => jobOfKey(key)).filter(isId);
-  if (ids.length === 0) return [];
+  const ours = old.flatMap(({ key }) => {
+    const id = jobOfKey(key);
+    return id === undefined ? [] : [{ key, id }];
+  });
+  if (ours.length === 0) return [];
+  const ids = ours.map(({ id }) => id);
   const [jobs, letters] = await transact(rt, [selectReferring(ids), selectLetters(ids.map(deadLetterId))]);
   const referring = new Set((jobs?.rows ?? []).map(({ id }) => id));
   const kept = new Set((letters?.rows ?? []).map(({ id }) => id));
-  return old
-    .map(({ key }) => key)
-    .filter((key) => {
-      const id = jobOfKey(key);
-      return isId(id) && !referring.has(id) && !kept.has(deadLetterId(id));
-    });
+  return ours.filter(({ id }) => !referring.has(id) && !kept.has(deadLetterId(id))).map(({ key }) => key);
 }

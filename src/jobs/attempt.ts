@@ -6,7 +6,7 @@ import { INPUT_RETRY_MS, MAX_NOTE_CHARS, MAX_PAYLOAD_BYTES } from '../core/limit
 import type { Won } from '../store/claims.ts';
 import { faultsOf } from './request.ts';
 import { Deferral, Discard, LeaseLost, Retry, SoftTimeLimitExceeded, Terminated } from './outcome.ts';
-import { inputOfEnvelope } from './payloads.ts';
+import { inputOf } from './payloads.ts';
 import type { Runtime } from './runtime.ts';
 import type { Job, Task } from './task.ts';
 
@@ -92,6 +92,9 @@ export function limitsOf({ task, envelope: { options } }: Pick<Attempt, 'task' |
 
 /** Runs an attempt to its end or its hard limit, whichever is first. What comes after the hard limit is dropped. */
 export async function runAttempt(rt: Runtime, attempt: Attempt): Promise<Outcome> {
+  // Before its time begins: a store that does not answer is not the job's fault.
+  const given = await inputOf(rt, attempt.envelope, attempt.won);
+  if (given.kind !== 'value') return withoutInput(given.kind, rt.clock.now());
   const over = new AbortController();
   attempt.startedAt = rt.clock.now();
   const { softMs, hardMs } = limitsOf(attempt);
@@ -100,20 +103,17 @@ export async function runAttempt(rt: Runtime, attempt: Attempt): Promise<Outcome
   });
   const hard = rt.clock.sleep(hardMs, over.signal).then(() => timeLimit(hardMs, undefined));
   try {
-    return await Promise.race([callHandler(rt, attempt, hardMs), hard]);
+    return await Promise.race([callHandler(attempt, given.value, hardMs), hard]);
   } finally {
     over.abort();
     await soft;
   }
 }
 
-async function callHandler(rt: Runtime, attempt: Attempt, hardMs: number): Promise<Outcome> {
-  const { task, envelope, job } = attempt;
-  const given = await inputOfEnvelope(rt, envelope);
-  if (given.kind !== 'value') return withoutInput(given.kind, rt.clock.now());
+async function callHandler({ task, job }: Attempt, given: unknown, hardMs: number): Promise<Outcome> {
   try {
     // Parsed again: the deployment that runs it may be newer than the one that accepted it.
-    const input = task.input.safeParse(given.value);
+    const input = task.input.safeParse(given);
     if (!input.success) {
       const text = faultsOf(input.error, 'input').map(({ path, message }) => `${path}: ${message}`);
       return { kind: 'failure', code: 'invalid_input', error: new Error(text.join('; ')), retryable: false };
@@ -126,7 +126,6 @@ async function callHandler(rt: Runtime, attempt: Attempt, hardMs: number): Promi
   }
 }
 
-// A store that does not answer is not the job's fault.
 function withoutInput(why: 'gone' | 'silent', now: number): Outcome {
   if (why === 'silent') {
     return { kind: 'deferred', until: now + INPUT_RETRY_MS, reason: 'its stored input could not be read' };

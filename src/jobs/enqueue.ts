@@ -98,26 +98,29 @@ export async function commit(rt: Runtime, item: Item): Promise<Enqueued> {
 
 async function commitAll(rt: Runtime, items: readonly Item[]): Promise<readonly Enqueued[]> {
   if (items.length === 0) return [];
-  if (await isFull(rt)) return items.map(() => ({ kind: 'full' }));
-  const ready = await Promise.all(items.map((item) => prepare(rt, item)));
-  const fit = ready.filter((item) => item !== undefined);
+  const full = await isFull(rt);
+  const ready = await Promise.all(items.map((item) => prepare(rt, item, full)));
+  const fit = ready.filter((item) => 'envelope' in item);
   const committed = await Promise.all(portions(fit).map((portion) => rt.isolate.group.commit(rt, portion)));
   const acceptances = committed.flat();
   let next = 0;
   return ready.map((item): Enqueued => {
-    const acceptance = item === undefined ? undefined : acceptances[next++];
-    if (item === undefined || acceptance?.taken !== true) return { kind: 'unknown' };
+    if (!('envelope' in item)) return item;
+    const acceptance = acceptances[next++];
+    if (acceptance?.taken !== true) return { kind: 'unknown' };
     return accepted(rt, item.envelope, item.mode === 'again' && !acceptance.created, acceptance.known);
   });
 }
 
-/** The item as it can be committed: a large input is put aside before there is a row. undefined where that failed. */
-async function prepare(rt: Runtime, item: Item): Promise<Item | undefined> {
+/** The item as it can be committed, a large input put aside before there is a row; or why it cannot be. */
+async function prepare(rt: Runtime, item: Item, full: boolean): Promise<Item | Enqueued> {
+  // One that was accepted before is told so, whatever room there is.
+  if (full && item.mode === 'new') return { kind: 'full' };
   try {
     return { ...item, envelope: await setInputAside(rt, item.envelope, item.mode) };
   } catch (error) {
     logError('accept.input_not_kept', error, { job: item.envelope.id, task: item.envelope.task });
-    return undefined;
+    return { kind: 'unknown' };
   }
 }
 

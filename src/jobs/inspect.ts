@@ -1,16 +1,14 @@
 // Looking at jobs from outside: one, a page of them, waiting for an end; and revoking or repeating one.
 
-import type { Envelope } from '../core/envelope.ts';
-import { newId } from '../core/ids.ts';
 import type { Json } from '../core/json.ts';
 import { MAX_ROWS_SCANNED } from '../core/limits.ts';
 import { isFinal, shownState, type State } from '../core/states.ts';
 import { revokeJob, selectJob, selectJobs, type JobFilter } from '../store/reads.ts';
 import { readJobRow, type JobRow } from '../store/rows.ts';
+import { copyOf, type NoCopy } from './copy.ts';
 import { commit, type Enqueued } from './enqueue.ts';
 import { query, transact } from './database.ts';
 import { inputOfRow, isCleared, type Fetched } from './payloads.ts';
-import { checkRequest, type Checked, type Request } from './request.ts';
 import type { Runtime } from './runtime.ts';
 
 export async function findJob(rt: Runtime, id: string): Promise<JobRow | undefined> {
@@ -68,63 +66,11 @@ export async function revoke(rt: Runtime, id: string, terminate: boolean): Promi
   return { previous, state: 'STARTED', terminating: terminate || job.revoke_requested === 2 };
 }
 
-/** `no_input`: what it was given is gone, or (`silent`) cannot be read now. */
-export interface NoInput {
-  readonly kind: 'no_input';
-  readonly why: 'gone' | 'silent';
-}
-
-/** Runs a final job once more, as a job of its own with `retry_of`. What its task no longer takes is said. */
-export async function runAgain(
-  rt: Runtime,
-  job: JobRow,
-): Promise<Enqueued | NoInput | (Checked<Request> & { ok: false })> {
+/** Runs a final job once more, as a job of its own with `retry_of`. */
+export async function runAgain(rt: Runtime, job: JobRow): Promise<Enqueued | NoCopy> {
   const { id, task, queue, options, priority, tags } = job;
   const input: Fetched<Json> = isCleared(job, rt.clock.now()) ? { kind: 'gone' } : await inputOfRow(rt, job);
-  if (input.kind !== 'value') return { kind: 'no_input', why: input.kind };
-  const recipe = { task, queue, options, priority, tags, input: input.value };
-  return commitCopy(rt, recipe, { source: 'retry', retryOf: id });
-}
-
-/** What a new run takes over from an old one. */
-export type Recipe = Pick<Envelope, 'task' | 'queue' | 'options' | 'priority' | 'tags'> & { readonly input: Json };
-
-/** A new envelope from an old job's recipe, due now, checked against what its task takes today. */
-export function copyOf(
-  rt: Runtime,
-  recipe: Recipe,
-  origin: { readonly source: string; readonly retryOf: string | null },
-): Envelope | (Checked<Request> & { ok: false }) {
-  const task = rt.registry.find(recipe.task);
-  if (task === undefined) {
-    return {
-      ok: false,
-      kind: 'invalid',
-      faults: [{ path: 'task', message: `there is no task "${recipe.task}" any more` }],
-    };
-  }
-  const checked = checkRequest({ task, input: recipe.input, options: {} });
-  if (!checked.ok) return checked;
-  const now = rt.clock.now();
-  const id = newId(now, rt.random.bytes(9));
-  const times = { acceptedAt: now, dueAt: now, expiresAt: null };
-  return {
-    v: 1,
-    ...recipe,
-    ...times,
-    id,
-    task: task.name,
-    source: origin.source,
-    parentId: null,
-    retryOf: origin.retryOf,
-  };
-}
-
-async function commitCopy(
-  rt: Runtime,
-  recipe: Recipe,
-  origin: { readonly source: string; readonly retryOf: string },
-): Promise<Enqueued | (Checked<Request> & { ok: false })> {
-  const envelope = copyOf(rt, recipe, origin);
-  return 'ok' in envelope ? envelope : commit(rt, { envelope, mode: 'new' });
+  const recipe = { task, queue, options, priority, tags, input };
+  const copy = await copyOf(rt, recipe, { source: 'retry', retryOf: id });
+  return copy.kind === 'copy' ? commit(rt, { envelope: copy.envelope, mode: 'new' }) : copy;
 }

@@ -9,15 +9,15 @@ import type { Runtime } from './runtime.ts';
 import { deadLetterId, errorOf } from './verdict.ts';
 
 /**
- * Returns the ids that wait again, and those that have ended. Who waits counts as sent at `now`: whoever calls this
+ * Returns the ids that wait again, and how many were given up in all. Who waits counts as sent at `now`: whoever calls this
  * claims them or hands out their messages.
  */
 export async function loseLapsed(
   rt: Runtime,
   lapsed: readonly { readonly id: string; readonly task: string; readonly claim: number }[],
   now: number,
-): Promise<{ readonly waiting: readonly string[]; readonly ended: readonly string[] }> {
-  if (lapsed.length === 0) return { waiting: [], ended: [] };
+): Promise<{ readonly waiting: readonly string[]; readonly lost: number }> {
+  if (lapsed.length === 0) return { waiting: [], lost: 0 };
   const text = `Its attempts vanished without an outcome; after ${String(MAX_LOST + 1)} of them it is given up.`;
   const losses = lapsed.map(({ id, task, claim }): Loss => ({
     id,
@@ -28,7 +28,5 @@ export async function loseLapsed(
   const [lost] = await transact(rt, [loseJobs(losses, now), recordFailures(losses)]);
   const states = (lost?.rows ?? []).map(readFinished);
   for (const { id, state } of states) logInfo('attempt.lost', { job: id, state });
-  const ids = (waits: boolean): readonly string[] =>
-    states.filter(({ state }) => (state === 'PENDING') === waits).map(({ id }) => id);
-  return { waiting: ids(true), ended: ids(false) };
+  return { waiting: states.filter(({ state }) => state === 'PENDING').map(({ id }) => id), lost: states.length };
 }

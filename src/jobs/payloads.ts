@@ -4,7 +4,9 @@ import { within } from '../core/deadline.ts';
 import type { Envelope, InputAside } from '../core/envelope.ts';
 import { byteLength, type Json } from '../core/json.ts';
 import {
+  ACCEPT_DEADLINE_MS,
   KEEP_SUCCESS_MS,
+  KV_SETTLES_MS,
   MAX_INLINE_INPUT_BYTES,
   MAX_INLINE_RESULT_BYTES,
   MIN_KV_TTL_SECONDS,
@@ -12,10 +14,11 @@ import {
   RESULT_SLACK_SECONDS,
 } from '../core/limits.ts';
 import { selectStates } from '../store/accept.ts';
+import type { Won } from '../store/claims.ts';
 import { inputKey, resultKey } from '../store/payloads.ts';
 import { asideOf, type JobRow } from '../store/rows.ts';
 import type { Attempt, Outcome } from './attempt.ts';
-import { insist, query } from './database.ts';
+import { insist } from './database.ts';
 import { logError } from './log.ts';
 import type { Runtime } from './runtime.ts';
 
@@ -42,7 +45,9 @@ export async function setInputAside(rt: Runtime, envelope: Envelope, mode: 'new'
 
 async function isStored(rt: Runtime, { id, options }: Envelope): Promise<boolean> {
   try {
-    return (await query(rt, selectStates([id]))).length > 0;
+    const answer = await within(rt.clock, ACCEPT_DEADLINE_MS, rt.db.run(selectStates([id])));
+    if (!answer.inTime) throw new Error('The database did not say whether the job is there.');
+    return answer.value.rows.length > 0;
   } catch (error) {
     // What has been cleared must not come back because nobody can say that it was: the caller tries again.
     if (options.sensitive === true) throw error;
@@ -50,9 +55,11 @@ async function isStored(rt: Runtime, { id, options }: Envelope): Promise<boolean
   }
 }
 
-/** The input of a message, wherever it is. */
-export async function inputOfEnvelope(rt: Runtime, envelope: Envelope): Promise<Fetched<unknown>> {
-  return envelope.v === 1 ? { kind: 'value', value: envelope.input } : fetchInput(rt, envelope);
+/** The input of a job that was won. Its row decides: a message made of it by an older deployment knows of no other place. */
+export async function inputOf(rt: Runtime, envelope: Envelope, won: Won): Promise<Fetched<unknown>> {
+  const aside = asideOf(won) ?? (envelope.v === 1 ? undefined : envelope);
+  if (aside !== undefined) return fetchInput(rt, aside);
+  return { kind: 'value', value: envelope.v === 1 ? envelope.input : null };
 }
 
 /** The input of a row or a dead letter, wherever it is. */
@@ -97,7 +104,7 @@ export function payloadOfRow(job: JobRow, now: number): Payload {
   };
 }
 
-/** All of it; undefined where a store does not answer. */
+/** All of it; undefined where a store does not answer, or does not show yet what was just written. */
 export async function fetchPayload(rt: Runtime, job: JobRow): Promise<Payload | undefined> {
   const known = payloadOfRow(job, rt.clock.now());
   const none = { kind: 'value', value: undefined } as const;
@@ -105,7 +112,8 @@ export async function fetchPayload(rt: Runtime, job: JobRow): Promise<Payload | 
     'input' in known ? none : inputOfRow(rt, job),
     'result' in known ? none : resultOfRow(rt, job),
   ]);
-  if (input.kind === 'silent' || result.kind === 'silent') return undefined;
+  const settled = rt.clock.now() - (job.finished_at ?? 0) > KV_SETTLES_MS;
+  if (input.kind === 'silent' || result.kind === 'silent' || (result.kind === 'gone' && !settled)) return undefined;
   return {
     input: input.kind === 'value' ? input.value : null,
     result: result.kind === 'value' ? result.value : null,

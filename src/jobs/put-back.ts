@@ -5,6 +5,7 @@ import { ENVELOPE_LIFE_MS, LAST_DELIVERY } from '../core/limits.ts';
 import { insertJobs } from '../store/accept.ts';
 import { oweJobs } from '../store/claims.ts';
 import { transact } from './database.ts';
+import { portions } from './group.ts';
 import type { Runtime } from './runtime.ts';
 import { ACK, retryIn, type Delivery, type Settle } from './settlement.ts';
 
@@ -24,14 +25,15 @@ export async function putBack(
 
 /** Lets messages go: their rows are owed new ones. Makes a row that is missing, so that nothing is lost. */
 export async function owe(rt: Runtime, deliveries: readonly Delivery[], settle: Settle): Promise<void> {
-  if (deliveries.length === 0) return;
-  const now = rt.clock.now();
-  const envelopes = deliveries.map(({ envelope }) => envelope);
-  const rows = envelopes
-    .filter((envelope) => mayMakeRow(envelope, now))
-    .map((envelope) => ({ envelope, sentAt: null }));
-  await transact(rt, [insertJobs(rows, now), oweJobs(envelopes.map(({ id }) => id))]);
-  for (const { id } of envelopes) settle(id, ACK);
+  const items = deliveries.map(({ envelope }) => ({ envelope, mode: 'again' as const }));
+  for (const portion of portions(items)) {
+    const now = rt.clock.now();
+    const envelopes = portion.map(({ envelope }) => envelope);
+    const young = envelopes.filter((envelope) => mayMakeRow(envelope, now));
+    const rows = young.map((envelope) => ({ envelope, sentAt: null }));
+    await transact(rt, [insertJobs(rows, now), oweJobs(envelopes.map(({ id }) => id))]);
+    for (const { id } of envelopes) settle(id, ACK);
+  }
 }
 
 /** Rows are made from young envelopes only: an older job may have been finished and forgotten. */

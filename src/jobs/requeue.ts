@@ -1,6 +1,7 @@
 // Running dead letters again: the new job and the mark on its letter are one transaction, so that two requests of one
 // moment make one run.
 
+import type { Envelope } from '../core/envelope.ts';
 import type { Json } from '../core/json.ts';
 import { insertJobIf } from '../store/accept.ts';
 import {
@@ -14,8 +15,8 @@ import {
 } from '../store/dead-letters.ts';
 import { persist, query } from './database.ts';
 import { sendMarked } from './hand-out.ts';
-import { copyOf } from './inspect.ts';
-import { inputOfRow, setInputAside } from './payloads.ts';
+import { copyOf } from './copy.ts';
+import { inputOfRow } from './payloads.ts';
 import type { Fault } from './request.ts';
 import type { Runtime } from './runtime.ts';
 
@@ -50,21 +51,34 @@ export async function requeueMany(
   const rows = await query(rt, selectDeadLetters({ ...filter, open: true }, limit));
   const letters = rows.map(readDeadLetter);
   const outcomes: Requeued[] = [];
-  if (!dryRun) for (const letter of letters) outcomes.push(await requeueLetter(rt, letter, undefined));
+  for (const letter of dryRun ? [] : letters) {
+    const outcome = await requeueLetter(rt, letter, undefined);
+    outcomes.push(outcome);
+    // Its store would keep every other waiting as long.
+    if (outcome.kind === 'silent') break;
+  }
   return { matched: letters.length, outcomes };
 }
 
 async function requeueLetter(rt: Runtime, letter: DeadLetterRow, input: Json | undefined): Promise<Requeued> {
-  const { id, task, queue, options, priority, tags, requeues, job_id: retryOf } = letter;
+  const { id, task, queue, options, priority, tags, job_id: retryOf } = letter;
   if (options === null) return refused(id, '', 'its message could not be read, so nobody knows what to run');
   const given = input === undefined ? await inputOfRow(rt, letter) : { kind: 'value' as const, value: input };
-  if (given.kind === 'silent') return { kind: 'silent', letter: id };
-  if (given.kind === 'gone') return refused(id, 'input', 'is gone from its store; give another');
-  const recipe = { task, queue, options, priority, tags, input: given.value };
-  const copy = copyOf(rt, recipe, { source: 'requeue', retryOf });
-  if ('ok' in copy) return { kind: 'refused', letter: id, faults: copy.faults };
-  const envelope = await setInputAside(rt, copy, 'new').catch(() => undefined);
-  if (envelope === undefined) return { kind: 'silent', letter: id };
+  const copy = await copyOf(rt, { task, queue, options, priority, tags, input: given }, { source: 'requeue', retryOf });
+  switch (copy.kind) {
+    case 'silent':
+      return { kind: 'silent', letter: id };
+    case 'gone':
+      return refused(id, 'input', 'is gone from its store; give another');
+    case 'refused':
+      return { kind: 'refused', letter: id, faults: copy.faults };
+    case 'copy':
+      return commitRequeue(rt, letter, copy.envelope);
+  }
+}
+
+async function commitRequeue(rt: Runtime, letter: DeadLetterRow, envelope: Envelope): Promise<Requeued> {
+  const { id, task, queue, requeues } = letter;
   const now = envelope.acceptedAt;
   const statements = [
     insertJobIf({ envelope, sentAt: now }, now, REQUEUE_GUARD, [id, requeues]),

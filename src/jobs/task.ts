@@ -2,6 +2,7 @@
 
 import type { z } from 'zod';
 import type { Env } from '../env.ts';
+import type { Json } from '../core/json.ts';
 import type { Clock, Database } from '../core/ports.ts';
 import {
   DEFAULT_HARD_SECONDS,
@@ -53,6 +54,14 @@ export interface Task<Schema extends z.ZodType = z.ZodType, Output = unknown> {
   readonly resultTtlSeconds: number;
   /** Its input and result leave every store when its result expires; a dead letter keeps its input until resolved. */
   readonly sensitive: boolean;
+  /**
+   * The input of a new run, where the old one names objects in R2 that leave with their job: copies them for the job
+   * `id`. undefined where they are gone.
+   */
+  copyInput?(
+    input: z.output<Schema>,
+    copy: { readonly id: string; readonly env: Env; readonly now: number },
+  ): Promise<Json | undefined>;
   run(input: z.output<Schema>, job: Job): Promise<Output | Deferral> | Output | Deferral;
   /** Once, after the outcome is committed. What they throw is logged and changes nothing. */
   onSuccess?(result: Output, job: Job): Promise<void> | void;

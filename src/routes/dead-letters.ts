@@ -104,7 +104,7 @@ function letterJson(letter: DeadLetterRow, payload: boolean): Record<string, unk
     job_id,
     task,
     queue: name,
-    // A list does not fetch what is kept aside; the job itself shows it.
+    // A list does not fetch what is kept aside.
     ...(payload && letter.input_key === null ? { input: letter.input } : {}),
     error,
     attempts,

@@ -1,7 +1,7 @@
 // A job as people see it.
 
 import type { AttemptRecord, JobRow } from '../store/rows.ts';
-import { resultExpiresAt, type Payload } from '../jobs/payloads.ts';
+import { isCleared, resultExpiresAt, type Payload } from '../jobs/payloads.ts';
 import { formatInstant } from '../core/instant.ts';
 import { isFinal, shownState, STATUS, type State } from '../core/states.ts';
 
@@ -30,7 +30,7 @@ export function jobJson(
     ready: isFinal(state),
     successful: state === 'SUCCESS',
     progress: job.progress,
-    progress_note: job.progress_note,
+    progress_note: isCleared(job, now) ? null : job.progress_note,
     ...(shown ? payload : {}),
     result_expired: resultExpired,
     result_expires_at: instantOrNull(resultExpiresAt(job)),

@@ -75,7 +75,11 @@ jobRoutes.get('/', needs('jobs:read'), async (c) => {
   if (!query.ok) return problem(query.failure);
   const { limit, cursor, task, ...filter } = query.value;
   const name = task === undefined ? undefined : (c.get('rt').registry.find(task)?.name ?? task);
-  const { items, next } = await listJobs(c.get('rt'), { ...filter, task: name, before: cursor }, limit);
+  const { items, next } = await listJobs(
+    c.get('rt'),
+    { ...filter, inInput: showsPayload(c), task: name, before: cursor },
+    limit,
+  );
   const now = c.get('rt').clock.now();
   return c.json({
     items: items.map((job) => jobJson(job, now, payloadOfRow(job, now), showsPayload(c))),
@@ -117,13 +121,19 @@ jobRoutes.post('/:id/retry', needs('jobs:write'), async (c) => {
   if (!isFinal(job.state))
     return problem({ kind: 'wrong_state', detail: `The job is ${job.state}; it has not ended.` });
   const enqueued = await runAgain(rt, job);
-  if ('faults' in enqueued) return problem(failureOf(enqueued));
-  if (enqueued.kind !== 'no_input') return answerEnqueued(enqueued);
-  if (enqueued.why === 'silent') return problem(PAYLOAD_SILENT);
-  return problem({
-    kind: 'wrong_state',
-    detail: 'What the job was given is no longer kept, so it cannot be run again.',
-  });
+  switch (enqueued.kind) {
+    case 'refused':
+      return problem({ kind: 'invalid', errors: enqueued.faults });
+    case 'gone':
+      return problem({ kind: 'wrong_state', detail: 'What the job was given is no longer kept.' });
+    case 'silent':
+      return problem(PAYLOAD_SILENT);
+    case 'accepted':
+    case 'conflict':
+    case 'unknown':
+    case 'full':
+      return answerEnqueued(enqueued);
+  }
 });
 
 async function revokeJob(c: Context<App>, jobId: string, terminate: boolean): Promise<Response> {

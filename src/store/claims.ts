@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { LEASE_MS, MAX_LOST } from '../core/limits.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { FINAL_SQL, STATES, guard, target, type State } from '../core/states.ts';
-import { clearsAt, type AttemptRecord, type JobError } from './rows.ts';
+import type { AttemptRecord, JobError } from './rows.ts';
 
 /**
  * Takes every job of `ids` that may run now; one whose attempt has vanished before only where it is to run `alone`.
@@ -23,12 +23,20 @@ WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND (
     AND (lost = 0 OR ?4))
   OR (state = ${target('claim')} AND claim_token = ?2)
 )
-RETURNING id, attempt, claim`,
+RETURNING id, attempt, claim, input_key, input_bytes`,
     params: [JSON.stringify(ids), token, now, alone ? 1 : 0],
   };
 }
 
-const wonRow = z.object({ id: z.string(), attempt: z.int(), claim: z.int() }).readonly();
+const wonRow = z
+  .object({
+    id: z.string(),
+    attempt: z.int(),
+    claim: z.int(),
+    input_key: z.string().nullable(),
+    input_bytes: z.int().nullable(),
+  })
+  .readonly();
 export type Won = z.infer<typeof wonRow>;
 
 export function readWon(row: Row): Won {
@@ -128,11 +136,9 @@ const OUTCOME = `CASE
 
 const REVOKED_WHILE_RUNNING = `json_object('code', 'revoked', 'message', 'Revoked while it was running.', 'fingerprint', '')`;
 
-const ENDS = `(done.state IN ${FINAL_SQL} OR jobs.revoke_requested > 0)`;
-
 const FINISH = `UPDATE jobs SET
   state = ${OUTCOME},
-  finished_at = iif(${ENDS}, done.at, NULL), clears_at = iif(${ENDS}, ${clearsAt('done.at')}, NULL),
+  finished_at = CASE WHEN done.state IN ${FINAL_SQL} OR jobs.revoke_requested > 0 THEN done.at END,
   error = iif(${OUTCOME} = ${target('stop')}, ${REVOKED_WHILE_RUNNING}, done.error),
   attempt = jobs.attempt - done.give_back,
   started_at = iif(done.give_back AND jobs.attempt = 1, NULL, done.started_at),
@@ -183,7 +189,6 @@ export function loseJobs(losses: readonly Loss[], now: number): Statement {
     sql: `UPDATE jobs SET
   state = ${LOSE_OUTCOME},
   finished_at = iif(${LOSE_OUTCOME} = ${target('lose')}, NULL, ?2),
-  clears_at = iif(${LOSE_OUTCOME} = ${target('lose')}, NULL, ${clearsAt('?2')}),
   error = CASE ${LOSE_OUTCOME} WHEN ${target('fail')} THEN lost_attempt.error
     WHEN ${target('stop')} THEN ${REVOKED_WHILE_RUNNING} ELSE jobs.error END,
   attempts = json_insert(jobs.attempts, '$[#]', json_object('attempt', jobs.attempt, 'started_at', jobs.started_at,
@@ -202,7 +207,7 @@ RETURNING jobs.id, jobs.state`,
 export function expireJobs(ids: readonly string[], now: number): Statement {
   return {
     name: 'expire',
-    sql: `UPDATE jobs SET state = ${target('expire')}, finished_at = ?2, clears_at = ${clearsAt('?2')}, waiting_for = NULL,
+    sql: `UPDATE jobs SET state = ${target('expire')}, finished_at = ?2, waiting_for = NULL,
   error = json_object('code', 'expired', 'message', 'It did not start before it expired.', 'fingerprint', '')
 WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND ${guard('expire')}
   AND started_at IS NULL AND expires_at <= ?2`,

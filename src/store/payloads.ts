@@ -15,9 +15,11 @@ export function rawKey(provider: string, jobId: string): string {
   return `webhooks/${provider}/${jobId}`;
 }
 
-/** The job an object is kept for: the last part of its key. */
-export function jobOfKey(key: string): string {
-  return key.slice(key.lastIndexOf('/') + 1);
+const OURS = /^(?:inputs|webhooks\/[a-z]+)\/([^/]+)$/;
+
+/** The job an object is kept for; undefined where the key is none of ours, but a task's. */
+export function jobOfKey(key: string): string | undefined {
+  return OURS.exec(key)?.[1];
 }
 
 /** Where the result of one attempt is kept: a late attempt writes beside the one that counts, never over it. */
@@ -36,17 +38,17 @@ export function r2Inputs(bucket: R2Bucket): Inputs {
     async remove(keys) {
       await bucket.delete([...keys]);
     },
-    async list(cursor) {
+    async list(after) {
       const page = await bucket.list({
         limit: LIST_PAGE,
         include: ['customMetadata'],
-        ...(cursor === undefined ? {} : { cursor }),
+        ...(after === undefined ? {} : { startAfter: after }),
       });
       const kept = page.objects.map(({ key, customMetadata, uploaded }) => ({
         key,
         keptAt: Number(customMetadata?.['kept_at'] ?? uploaded.getTime()),
       }));
-      return { kept, next: page.truncated ? page.cursor : undefined };
+      return { kept, next: page.truncated ? kept.at(-1)?.key : undefined };
     },
   };
 }

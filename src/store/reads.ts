@@ -3,7 +3,6 @@
 import { MAX_ROWS_SCANNED } from '../core/limits.ts';
 import type { Statement } from '../core/ports.ts';
 import { guard, target, type State } from '../core/states.ts';
-import { clearsAt } from './rows.ts';
 
 export function selectJob(id: string): Statement {
   return { name: 'job', sql: `SELECT * FROM jobs WHERE id = ?1`, params: [id] };
@@ -17,8 +16,9 @@ export interface JobFilter {
   readonly tag?: string | undefined;
   readonly since?: number | undefined;
   readonly until?: number | undefined;
-  /** Part of the id, the task, the input or the error. */
+  /** Part of the id, the task, the error, or (`inInput`) the input. */
   readonly q?: string | undefined;
+  readonly inInput?: boolean;
   /** The cursor: ids older than it. */
   readonly before?: string | undefined;
 }
@@ -38,7 +38,7 @@ export function selectJobs(filter: JobFilter, limit: number, now: number): reado
   AND (?3 IS NULL OR task = ?3) AND (?4 IS NULL OR queue = ?4)
   AND (?5 IS NULL OR EXISTS (SELECT 1 FROM json_each(jobs.tags) WHERE value = ?5))
   AND (?6 IS NULL OR created_at >= ?6) AND (?7 IS NULL OR created_at < ?7)
-  AND (?8 IS NULL OR instr(id, ?8) OR instr(task, ?8) OR instr(input, ?8) OR instr(coalesce(error, ''), ?8))
+  AND (?8 IS NULL OR instr(id, ?8) OR instr(task, ?8) OR (?11 AND instr(input, ?8)) OR instr(coalesce(error, ''), ?8))
 ORDER BY id DESC LIMIT ?10`,
       params: [
         filter.before ?? null,
@@ -51,6 +51,7 @@ ORDER BY id DESC LIMIT ?10`,
         filter.q ?? null,
         now,
         limit,
+        filter.inInput === true ? 1 : 0,
       ],
     },
     {
@@ -67,7 +68,7 @@ export function revokeJob(id: string, terminate: boolean, now: number): readonly
     { name: 'job', sql: `SELECT * FROM jobs WHERE id = ?1`, params: [id] },
     {
       name: 'revoke',
-      sql: `UPDATE jobs SET state = ${target('revoke')}, finished_at = ?2, clears_at = ${clearsAt('?2')}, waiting_for = NULL,
+      sql: `UPDATE jobs SET state = ${target('revoke')}, finished_at = ?2, waiting_for = NULL,
   error = json_object('code', 'revoked', 'message', 'Revoked before it started.', 'fingerprint', '')
 WHERE id = ?1 AND finished_at IS NULL AND ${guard('revoke')}`,
       params: [id, now],

@@ -127,11 +127,3 @@ export function readEnvelope(row: Row): Envelope {
 export function asideOf(row: Pick<JobRow, 'input_key' | 'input_bytes'>): InputAside | undefined {
   return row.input_key === null ? undefined : { inputKey: row.input_key, inputBytes: row.input_bytes ?? 0 };
 }
-
-/**
- * SQL of when the payload of a job leaves that ends at the SQL instant `at`: NULL but for sensitive tasks. Every
- * statement that makes a job final sets `clears_at` to it.
- */
-export function clearsAt(at: string): string {
-  return `iif(jobs.options ->> 'sensitive', ${at} + 1000 * (jobs.options ->> 'resultTtlSeconds'), NULL)`;
-}

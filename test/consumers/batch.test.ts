@@ -289,7 +289,7 @@ test('an attempt whose lease was renewed meanwhile is not given up', async () =>
   await settled();
   expect(await loseLapsed(bench.rt, [{ id, task: 'debug.sleep', claim: 1 }], clock.now())).toEqual({
     waiting: [],
-    ended: [],
+    lost: 0,
   });
   expect((await bench.job(id)).state).toBe('STARTED');
   await clock.advance(5_100);
@@ -530,6 +530,28 @@ test('the dead-letter queue makes the row of a job that has none', async () => {
   await tick(bench.rt, undefined);
   await bench.drain();
   expect((await bench.job(job.id)).state).toBe('SUCCESS');
+});
+
+test('a dead-letter batch of the largest messages is made owed in as many statements as it takes', async () => {
+  const bench = new Bench();
+  const ids: string[] = [];
+  for (let at = 0; at < 25; at += 1) {
+    ids.push((await bench.enqueue({ task: 'debug_task', input: `${String(at)}${'x'.repeat(95_000)}` })).id);
+  }
+  const envelopes = bench.queues.take().map(({ envelope }) => envelope);
+  const answers = await bench.deliver(envelopes, { queue: 'default-dlq' });
+  expect(answers.map(({ answer }) => answer)).toEqual(ids.map(() => 'ack'));
+  for (const id of ids) expect((await bench.job(id)).sent_at).toBe(null);
+});
+
+test('whatever becomes of the jobs of a batch, a message nobody can read beside them is answered', async () => {
+  const bench = new Bench();
+  await bench.enqueue({ task: 'debug_task' });
+  const [message] = bench.queues.take();
+  bench.db.fault = (names) => (names.includes('owe') ? { when: 'before', error: outage() } : undefined);
+  const answers = await bench.deliver([message?.envelope, 'garbage'], { queue: 'default-dlq' });
+  expect(answers.map(({ answer }) => answer)).toEqual([{ delaySeconds: 5 }, 'ack']);
+  expect(await env.DB.prepare('SELECT count(*) AS letters FROM dead_letters').first()).toEqual({ letters: 1 });
 });
 
 test('a consumer with time on its hands sends what is owed, now and then, without waiting for the tick', async () => {

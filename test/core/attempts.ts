@@ -57,5 +57,11 @@ export function attemptOf({ attempt = 1, policy, options, clock = manualClock(NO
     parentId: null,
     retryOf: null,
   };
-  return prepareAttempt(runtimeWith(clock), task, envelope, { id: JOB_ID, attempt, claim: attempt });
+  return prepareAttempt(runtimeWith(clock), task, envelope, {
+    id: JOB_ID,
+    attempt,
+    claim: attempt,
+    input_key: null,
+    input_bytes: null,
+  });
 }

@@ -293,17 +293,17 @@ describe('what becomes of the options', () => {
 describe('the size of an input', () => {
   const mailOf = (bytes: number): Json => ({ to: 'x'.repeat(bytes - byteLength('{"to":""}')) });
 
-  it('is accepted up to 25 MiB and refused beyond, as too large', () => {
-    expect(MAX_PAYLOAD_BYTES).toBe(26_214_400);
-    expect(accepted({ task: 'send_email', input: mailOf(26_214_400) }).input).toHaveProperty('to');
-    const { kind, faults } = refused({ task: 'send_email', input: mailOf(26_214_401) });
+  it('is accepted up to 16 MiB and refused beyond, as too large', () => {
+    expect(MAX_PAYLOAD_BYTES).toBe(16_777_216);
+    expect(accepted({ task: 'send_email', input: mailOf(16_777_216) }).input).toHaveProperty('to');
+    const { kind, faults } = refused({ task: 'send_email', input: mailOf(16_777_217) });
     expect(kind).toBe('too_large');
-    expect(faults).toEqual([{ path: 'input', message: expect.stringContaining('26214401') as string }]);
+    expect(faults).toEqual([{ path: 'input', message: expect.stringContaining('16777217') as string }]);
   });
 
   it('is counted in bytes, not in characters', () => {
-    expect(refused({ task: 'send_email', input: { to: '€'.repeat(8_738_200) } }).kind).toBe('too_large');
-    expect(refused({ task: 'send_email', args: ['x'.repeat(26_214_400)] }).kind).toBe('too_large');
+    expect(refused({ task: 'send_email', input: { to: '€'.repeat(5_592_500) } }).kind).toBe('too_large');
+    expect(refused({ task: 'send_email', args: ['x'.repeat(16_777_216)] }).kind).toBe('too_large');
   });
 
   it('leaves room for its envelope: with everything else as large as it may be, the message fits a queue', () => {

@@ -2,7 +2,7 @@ import { env } from 'cloudflare:workers';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Env } from '../../src/env.ts';
 import { emptyDatabase } from '../worker/bench.ts';
-import { get, send, type Reply } from '../worker/client.ts';
+import { get, post, send, type Reply } from '../worker/client.ts';
 
 const payloads = import.meta.glob('../fixtures/webhooks/github/*/*.json', {
   query: '?raw',
@@ -151,6 +151,22 @@ test('a payload too large to ride in the job is read from its stored copy', asyn
       result: { action, bytes: body.byteLength },
     });
   }
+});
+
+test('run again, a payload too large to ride in the job has a stored copy of its own, which leaves with that job', async () => {
+  const body = encode(JSON.stringify({ action: 'created', filler: 'y'.repeat(200_000) }));
+  const first = await deliver(body, { event: 'issues' });
+  const id = String(first.body['job_id']);
+  await get(`/api/v1/jobs/${id}?wait=10`);
+  const again = (await post(`/api/v1/jobs/${id}/retry`)).body;
+  await (env as unknown as Env).OBJECTS.delete(`webhooks/github/${id}`);
+  const job = (await get(`${String(again['status_url'])}?wait=10`)).body;
+  expect(job).toMatchObject({
+    state: 'SUCCESS',
+    input: { raw_key: `webhooks/github/${String(job['id'])}` },
+    result: { action: 'created' },
+  });
+  expect((await post(`/api/v1/jobs/${id}/retry`)).status).toBe(409);
 });
 
 describe('what is not signed by GitHub is refused, and nothing is written', () => {

@@ -1,8 +1,11 @@
 // What an accepted delivery becomes. The raw body is kept under `raw_key`; a large one is read back from there.
 
 import { z } from 'zod';
+import type { Env } from '../../env.ts';
+import type { Json } from '../../core/json.ts';
 import { Discard } from '../../jobs/outcome.ts';
 import { defineTask, type Job } from '../../jobs/task.ts';
+import { metadata, rawKey } from '../../store/payloads.ts';
 
 const input = z.object({
   /** The provider: `github`. */
@@ -31,6 +34,7 @@ export const processWebhook = defineTask({
   queue: 'webhooks',
   input,
   resultTtlSeconds: 7 * 86_400,
+  copyInput: copyRaw,
   async run(webhook, job) {
     const payload = summary.safeParse(webhook.webhook_data ?? (await storedPayload(webhook.raw_key, job)));
     const data = payload.success ? payload.data : {};
@@ -47,6 +51,20 @@ export const processWebhook = defineTask({
     };
   },
 });
+
+// A job's raw body leaves with the job: a new run has one of its own.
+async function copyRaw(
+  webhook: z.output<typeof input>,
+  { id, env, now }: { readonly id: string; readonly env: Env; readonly now: number },
+): Promise<Json | undefined> {
+  const given = { ...webhook, webhook_data: webhook.webhook_data as Json };
+  if (webhook.webhook_data !== null) return given;
+  const object = await env.OBJECTS.get(webhook.raw_key);
+  if (object === null) return undefined;
+  const key = rawKey(webhook.webhook_type, id);
+  await env.OBJECTS.put(key, object.body, metadata(object.httpMetadata?.contentType ?? 'application/json', now));
+  return { ...given, raw_key: key };
+}
 
 async function storedPayload(key: string, job: Job): Promise<unknown> {
   const object = await job.env.OBJECTS.get(key);

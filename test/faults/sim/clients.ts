@@ -94,9 +94,9 @@ async function repeatOne(world: World): Promise<void> {
     return job === undefined ? undefined : runAgain(rt, job);
   });
   if (answer.kind !== 'answered' || answer.value === undefined) return;
-  if ('ok' in answer.value) world.violate('internal', row.id, JSON.stringify(answer.value.faults));
+  if (answer.value.kind === 'refused') world.violate('internal', row.id, JSON.stringify(answer.value.faults));
   else if (answer.value.kind === 'accepted') world.acceptedIds.add(answer.value.id);
-  else if (answer.value.kind === 'no_input' && answer.value.why === 'gone' && row.cleared_at === null) {
+  else if (answer.value.kind === 'gone' && row.cleared_at === null) {
     const secret = world.ledger.jobs.get(row.id)?.secretFor !== undefined;
     if (!secret) world.violate('accepted', row.id, `the input of job ${String(n)} is gone`);
   }

@@ -81,7 +81,7 @@ function drawPlan(random: Prng, n: number, spanMs: number, kills: boolean): Plan
       input: random.chance(secret ? 0.4 : 0.04) ? { n, pad: LARGE_INPUT } : { n },
       options,
     },
-    largeResult: random.chance(secret ? 0.4 : 0.04),
+    largeResult: random.chance(secret || behaviour.kind === 'sleep' ? 0.4 : 0.05),
     keyed,
     repeats: keyed ? drawRepeats(random) : [],
     revokes: revoked ? drawRevokes(random) : [],

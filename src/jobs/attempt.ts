@@ -2,7 +2,7 @@
 
 import type { Envelope } from '../core/envelope.ts';
 import { byteLength } from '../core/json.ts';
-import { INPUT_RETRY_MS, MAX_NOTE_CHARS, MAX_PAYLOAD_BYTES } from '../core/limits.ts';
+import { HEARTBEAT_MS, INPUT_RETRY_MS, MAX_NOTE_CHARS, MAX_PAYLOAD_BYTES } from '../core/limits.ts';
 import type { Won } from '../store/claims.ts';
 import { faultsOf } from './request.ts';
 import { Deferral, Discard, LeaseLost, Retry, SoftTimeLimitExceeded, Terminated } from './outcome.ts';
@@ -93,8 +93,12 @@ export function limitsOf({ task, envelope: { options } }: Pick<Attempt, 'task' |
 /** Runs an attempt to its end or its hard limit, whichever is first. What comes after the hard limit is dropped. */
 export async function runAttempt(rt: Runtime, attempt: Attempt): Promise<Outcome> {
   // Before its time begins: a store that does not answer is not the job's fault.
+  const from = rt.clock.now();
   const given = await inputOf(rt, attempt.envelope, attempt.won);
-  if (given.kind !== 'value') return withoutInput(given.kind, rt.clock.now());
+  const now = rt.clock.now();
+  if (given.kind !== 'value') return withoutInput(given.kind, now);
+  // An isolate that stood still meanwhile may have lost the job: its handler must not begin here.
+  if (attempt.job.signal.aborted || now - from > HEARTBEAT_MS) return withoutInput('silent', now);
   const over = new AbortController();
   attempt.startedAt = rt.clock.now();
   const { softMs, hardMs } = limitsOf(attempt);

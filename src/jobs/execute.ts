@@ -25,7 +25,7 @@ import { logError, logInfo } from './log.ts';
 import { setResultAside } from './payloads.ts';
 import { putBack } from './put-back.ts';
 import { ACK, retryIn, type Delivery, type Settle, type Settlement } from './settlement.ts';
-import { Discard } from './outcome.ts';
+import { Discard, LeaseLost } from './outcome.ts';
 import type { Runtime } from './runtime.ts';
 import { defineTask, type Job, type Task } from './task.ts';
 import { finishOf, putBackOf, type Moment } from './verdict.ts';
@@ -95,7 +95,9 @@ class BatchRun {
     attempts.sort((a, b) => b.envelope.priority - a.envelope.priority);
     for (const attempt of attempts) this.#running.add(attempt);
     // Looking after those that were not won may have taken long: what was won is still ours, or it is not started.
-    if (this.#rt.clock.now() - claimedAt > HEARTBEAT_MS) await beat(this.#rt, attempts);
+    if (this.#rt.clock.now() - claimedAt > HEARTBEAT_MS && !(await beat(this.#rt, attempts))) {
+      for (const attempt of attempts) attempt.abort(new LeaseLost('Nobody can say whether this job is still ours.'));
+    }
     const over = new AbortController();
     const leases = keepLeases(this.#rt, this.#running, over.signal);
     for (const _ of attempts) this.#finisher.expect();

@@ -17,8 +17,11 @@ export async function keepLeases(rt: Runtime, running: ReadonlySet<Attempt>, ove
   }
 }
 
-/** Renews the leases of these attempts now; whoever has lost his is told by his signal. Never rejects. */
-export async function beat(rt: Runtime, attempts: readonly Attempt[]): Promise<void> {
+/**
+ * Renews the leases of these attempts now; whoever has lost his is told by his signal. Returns whether the database
+ * answered. Never rejects.
+ */
+export async function beat(rt: Runtime, attempts: readonly Attempt[]): Promise<boolean> {
   try {
     const beats = attempts.map(({ won, startedAt, progress, progressNote }) => ({
       id: won.id,
@@ -30,9 +33,11 @@ export async function beat(rt: Runtime, attempts: readonly Attempt[]): Promise<v
     const rows = await query(rt, heartbeat(beats, rt.clock.now()));
     const held = new Map(rows.map(readBeat).map(({ id, revoke_requested }) => [id, revoke_requested]));
     for (const attempt of attempts) tell(attempt, held.get(attempt.won.id));
+    return true;
   } catch (error) {
     // Four more beats fit into the lease.
     logError('heartbeat.failed', error, { jobs: attempts.length });
+    return false;
   }
 }
 

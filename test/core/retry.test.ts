@@ -242,6 +242,8 @@ describe('INV-F16 retry ladder: how the handler ends', () => {
     const clock = manualClock(NOW);
     const attempt = attemptOf({ clock, policy: exp60, run: () => new Promise(() => undefined) });
     const running = runAttempt(runtimeWith(clock), attempt);
+    // Its time begins when it has its input.
+    while (clock.sleepers() === 0) await Promise.resolve();
     clock.advance(60_000);
     const finish = finishOf(attempt, await running, at(clock.now()));
     expect(finish).toMatchObject({ state: 'RETRY', dueAt: NOW + 120_000 });

@@ -1,9 +1,8 @@
 // Queues in. A batch of messages becomes deliveries of jobs; each message is acked or retried, once. Never throws.
 
 import { parseMessage } from '../core/envelope.ts';
-import { sha256Hex } from '../core/digest.ts';
 import { fingerprint } from '../core/fingerprint.ts';
-import { newId } from '../core/ids.ts';
+import { derivedId } from '../core/ids.ts';
 import { UNKNOWN_TASK_RETRY_SECONDS } from '../core/limits.ts';
 import { transact } from '../jobs/database.ts';
 import { executeBatch } from '../jobs/execute.ts';
@@ -89,9 +88,7 @@ async function bury(rt: Runtime, queue: QueueName, unparseable: readonly Unparse
   const letters = unparseable.map(({ message, problem }) => {
     const error = { code: 'unparseable', message: problem, fingerprint: fingerprint('', 'unparseable', problem) };
     // Of its whole id, so that a second delivery makes no second letter, and no other message's letter is taken for it.
-    const digest = sha256Hex(message.id);
-    const random = Uint8Array.from({ length: 9 }, (_, at) => Number.parseInt(digest.slice(2 * at, 2 * at + 2), 16));
-    return { id: newId(message.timestamp.getTime(), random), queue, body: textOf(message.body), error, at };
+    return { id: derivedId(message.timestamp.getTime(), message.id), queue, body: textOf(message.body), error, at };
   });
   try {
     await transact(rt, letters.map(recordUnparseable));

@@ -34,7 +34,7 @@ const members = {
 };
 
 /** An input kept aside because it is too large to ride along: where, and how many bytes of JSON it is. */
-export const inputAside = z.object({ inputKey: z.string(), inputBytes: z.int().nonnegative() });
+const inputAside = z.object({ inputKey: z.string(), inputBytes: z.int().nonnegative() });
 export type InputAside = z.infer<typeof inputAside>;
 
 export const envelope = z.discriminatedUnion('v', [

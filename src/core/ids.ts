@@ -9,12 +9,14 @@ export function newId(now: number, random: Uint8Array, shard = 0): string {
   return layOut(now, random, shard);
 }
 
+/** The id that `text` has at `milliseconds` (epoch): the same each time, and another for every other text. */
+export function derivedId(milliseconds: number, text: string, shard = 0): string {
+  return layOut(milliseconds, createHash('sha256').update(text).digest(), shard);
+}
+
 /** The id of what follows from `parentId`: the parent's milliseconds and shard, the rest from what it is for. */
 export function followUpId(parentId: string, role: string, index: number): string {
-  const digest = createHash('sha256')
-    .update(`${parentId}\n${role}\n${String(index)}`)
-    .digest();
-  return layOut(millisecondsOf(parentId), digest, shardOf(parentId));
+  return derivedId(millisecondsOf(parentId), `${parentId}\n${role}\n${String(index)}`, shardOf(parentId));
 }
 
 /** Epoch milliseconds an id was made at. */

@@ -7,7 +7,7 @@ import { logError } from './log.ts';
 import { setInputAside, type Fetched } from './payloads.ts';
 import { checkRequest, type Fault } from './request.ts';
 import type { Runtime } from './runtime.ts';
-import type { Task } from './task.ts';
+import type { InputCopy, Task } from './task.ts';
 
 /** What a new run takes over from an old one. */
 export type Recipe = Pick<Envelope, 'task' | 'queue' | 'options' | 'priority' | 'tags'> & {
@@ -47,8 +47,6 @@ export async function copyOf(
   }
 }
 
-type Copy = Parameters<NonNullable<Task['copyInput']>>[1];
-
-async function ownInput(task: Task, input: Json, copy: Copy): Promise<Json | undefined> {
+async function ownInput(task: Task, input: Json, copy: InputCopy): Promise<Json | undefined> {
   return task.copyInput === undefined ? input : task.copyInput(task.input.parse(input), copy);
 }

@@ -8,21 +8,25 @@ import type { Runtime } from './runtime.ts';
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 10_000;
 
-/** Runs a transaction. Rejects with a DatabaseError, of kind `outage` where there was no answer within 10 s. */
-export async function transact(rt: Runtime, statements: readonly Statement[]): Promise<readonly Answer[]> {
+/** Runs a transaction. Rejects with a DatabaseError, of kind `outage` where there was no answer in time. */
+export async function transact(
+  rt: Runtime,
+  statements: readonly Statement[],
+  deadlineMs = STATEMENT_DEADLINE_MS,
+): Promise<readonly Answer[]> {
   const [only] = statements;
   const running =
     only !== undefined && statements.length === 1
       ? rt.db.run(only).then((answer) => [answer])
       : rt.db.batch(statements);
-  const answer = await within(rt.clock, STATEMENT_DEADLINE_MS, running);
+  const answer = await within(rt.clock, deadlineMs, running);
   if (answer.inTime) return answer.value;
   throw new DatabaseError('outage', `${statements.map(({ name }) => name).join('+')}: no answer in time`);
 }
 
 /** One statement's rows. */
-export async function query(rt: Runtime, statement: Statement): Promise<Answer['rows']> {
-  const [answer] = await transact(rt, [statement]);
+export async function query(rt: Runtime, statement: Statement, deadlineMs?: number): Promise<Answer['rows']> {
+  const [answer] = await transact(rt, [statement], deadlineMs);
   return answer?.rows ?? [];
 }
 

@@ -28,7 +28,7 @@ import { ACK, retryIn, type Delivery, type Settle, type Settlement } from './set
 import { Discard, LeaseLost } from './outcome.ts';
 import type { Runtime } from './runtime.ts';
 import { defineTask, type Job, type Task } from './task.ts';
-import { finishOf, putBackOf, type Moment } from './verdict.ts';
+import { finishOf, type Moment } from './verdict.ts';
 
 /** Runs a batch of jobs, each id once. Never rejects where the database answers; settles what it can in any case. */
 export async function executeBatch(rt: Runtime, deliveries: readonly Delivery[], settle: Settle): Promise<void> {
@@ -66,9 +66,6 @@ function weigh(deliveries: readonly Delivery[]): { light: readonly Delivery[]; h
 function secondsApart(rt: Runtime): number {
   return APART_MIN_SECONDS + Math.floor(rt.random.fraction() * (APART_MAX_SECONDS - APART_MIN_SECONDS));
 }
-
-/** The outcome of a job that was won and not run after all. */
-type TooLate = 'too late';
 
 class BatchRun {
   readonly #rt: Runtime;
@@ -137,16 +134,12 @@ class BatchRun {
   async #runOne(attempt: Attempt): Promise<void> {
     const { won } = attempt;
     try {
-      const ended = await this.#outcomeOf(attempt);
-      const outcome = ended === 'too late' ? ended : await setResultAside(this.#rt, attempt, ended, this.#endsAt);
-      const finish =
-        outcome === 'too late'
-          ? putBackOf(attempt, 'its batch had no time left for it', this.#moment(attempt))
-          : finishOf(attempt, outcome, this.#moment(attempt));
+      const outcome = await setResultAside(this.#rt, attempt, await this.#outcomeOf(attempt), this.#endsAt);
+      const finish = finishOf(attempt, outcome, this.#moment(attempt));
       const written = await this.#finisher.write(finish);
       this.#settle(won.id, settlementOf(written, finish.dueAt, finish.sentAt !== null, this.#rt.clock.now()));
       this.#note(attempt, written);
-      if (outcome !== 'too late') await callHook(this.#rt, attempt, outcome, written);
+      await callHook(this.#rt, attempt, outcome, written);
     } catch (error) {
       // The database stayed silent: the lease runs out, and the sweep counts the attempt as lost.
       logError('job.unwritten', error, { job: won.id, task: attempt.task.name });
@@ -156,11 +149,12 @@ class BatchRun {
     }
   }
 
-  async #outcomeOf(attempt: Attempt): Promise<Outcome | TooLate> {
-    // Its lease was lost before it began: another attempt has it, and whatever is written now hits no row.
-    if (attempt.job.signal.aborted) return 'too late';
-    if (this.#rt.clock.now() + limitsOf(attempt).hardMs > this.#endsAt) return 'too late';
-    return runAttempt(this.#rt, attempt);
+  async #outcomeOf(attempt: Attempt): Promise<Outcome> {
+    const now = this.#rt.clock.now();
+    const tooLate = now + limitsOf(attempt).hardMs > this.#endsAt;
+    // Or its lease was lost before it began: another attempt has it, and whatever is written now hits no row.
+    if (!tooLate && !attempt.job.signal.aborted) return runAttempt(this.#rt, attempt);
+    return { kind: 'deferred', until: now, reason: 'its batch had no time left for it' };
   }
 
   #note({ won, task }: Attempt, written: Written): void {

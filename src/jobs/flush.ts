@@ -6,6 +6,7 @@ import { ACCEPT_DEADLINE_MS, MESSAGE_HORIZON_SECONDS } from '../core/limits.ts';
 import { DatabaseError, type Statement } from '../core/ports.ts';
 import type { State } from '../core/states.ts';
 import { insertJobs, markOwed, readStates, selectStates, type NewRow } from '../store/accept.ts';
+import { query } from './database.ts';
 import { handOut, messageFor, type Sending } from './hand-out.ts';
 import { logError } from './log.ts';
 import type { Runtime } from './runtime.ts';
@@ -147,8 +148,7 @@ async function readKnown(
 
 async function quietly(rt: Runtime, statement: Statement): Promise<readonly Record<string, unknown>[] | undefined> {
   try {
-    const answer = await within(rt.clock, ACCEPT_DEADLINE_MS, rt.db.run(statement));
-    return answer.inTime ? answer.value.rows : undefined;
+    return await query(rt, statement, ACCEPT_DEADLINE_MS);
   } catch (error) {
     logError('accept.followup_failed', error, { statement: statement.name });
     return undefined;

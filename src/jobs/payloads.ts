@@ -18,7 +18,7 @@ import type { Won } from '../store/claims.ts';
 import { inputKey, resultKey } from '../store/payloads.ts';
 import { asideOf, type JobRow } from '../store/rows.ts';
 import type { Attempt, Outcome } from './attempt.ts';
-import { insist } from './database.ts';
+import { insist, query } from './database.ts';
 import { logError } from './log.ts';
 import type { Runtime } from './runtime.ts';
 
@@ -45,9 +45,7 @@ export async function setInputAside(rt: Runtime, envelope: Envelope, mode: 'new'
 
 async function isStored(rt: Runtime, { id, options }: Envelope): Promise<boolean> {
   try {
-    const answer = await within(rt.clock, ACCEPT_DEADLINE_MS, rt.db.run(selectStates([id])));
-    if (!answer.inTime) throw new Error('The database did not say whether the job is there.');
-    return answer.value.rows.length > 0;
+    return (await query(rt, selectStates([id]), ACCEPT_DEADLINE_MS)).length > 0;
   } catch (error) {
     // What has been cleared must not come back because nobody can say that it was: the caller tries again.
     if (options.sensitive === true) throw error;

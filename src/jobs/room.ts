@@ -1,7 +1,7 @@
 // How full the database is, as its own answers say: what is refused and what is kept less long depends on it.
 
-import { within } from '../core/deadline.ts';
 import { ACCEPT_DEADLINE_MS, DEFAULT_DATABASE_LIMIT_MB, FILLING, FULL } from '../core/limits.ts';
+import { query } from './database.ts';
 import { logError } from './log.ts';
 import type { Runtime } from './runtime.ts';
 
@@ -27,8 +27,7 @@ export async function isFull(rt: Runtime): Promise<boolean> {
   if (fill(rt) < FULL) return false;
   try {
     // What this isolate heard last may be long ago, and rows have left since.
-    const answer = rt.db.run({ name: 'size', sql: 'SELECT 1', params: [] });
-    if (!(await within(rt.clock, ACCEPT_DEADLINE_MS, answer)).inTime) return false;
+    await query(rt, { name: 'size', sql: 'SELECT 1', params: [] }, ACCEPT_DEADLINE_MS);
   } catch (error) {
     logError('database.size_unknown', error, {});
     return false;

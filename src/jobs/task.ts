@@ -40,6 +40,14 @@ export interface Job {
   readonly env: Env;
 }
 
+/** The new run that an input is copied for. */
+export interface InputCopy {
+  readonly id: string;
+  readonly env: Env;
+  /** Epoch ms. */
+  readonly now: number;
+}
+
 export interface Task<Schema extends z.ZodType = z.ZodType, Output = unknown> {
   readonly name: string;
   readonly aliases: readonly string[];
@@ -55,13 +63,10 @@ export interface Task<Schema extends z.ZodType = z.ZodType, Output = unknown> {
   /** Its input and result leave every store when its result expires; a dead letter keeps its input until resolved. */
   readonly sensitive: boolean;
   /**
-   * The input of a new run, where the old one names objects in R2 that leave with their job: copies them for the job
-   * `id`. undefined where they are gone.
+   * The input of a new run, where the old one names objects in R2 that leave with their job: copies them for the new
+   * one. undefined where they are gone.
    */
-  copyInput?(
-    input: z.output<Schema>,
-    copy: { readonly id: string; readonly env: Env; readonly now: number },
-  ): Promise<Json | undefined>;
+  copyInput?(input: z.output<Schema>, copy: InputCopy): Promise<Json | undefined>;
   run(input: z.output<Schema>, job: Job): Promise<Output | Deferral> | Output | Deferral;
   /** Once, after the outcome is committed. What they throw is logged and changes nothing. */
   onSuccess?(result: Output, job: Job): Promise<void> | void;

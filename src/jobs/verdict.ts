@@ -64,11 +64,6 @@ export function finishOf(attempt: Attempt, outcome: Outcome, moment: Moment): Fi
   }
 }
 
-/** A job that was won and is not to be run now after all: back at once, its attempt returned. */
-export function putBackOf(attempt: Attempt, reason: string, moment: Moment): Finish {
-  return finishOf(attempt, { kind: 'deferred', until: moment.now, reason }, moment);
-}
-
 /** An error as it is stored and shown. */
 export function errorOf(task: string, code: string, error: unknown): JobError {
   const text = error instanceof Error ? describe(error) : describeThrown(error);

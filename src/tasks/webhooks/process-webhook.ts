@@ -1,10 +1,9 @@
 // What an accepted delivery becomes. The raw body is kept under `raw_key`; a large one is read back from there.
 
 import { z } from 'zod';
-import type { Env } from '../../env.ts';
 import type { Json } from '../../core/json.ts';
 import { Discard } from '../../jobs/outcome.ts';
-import { defineTask, type Job } from '../../jobs/task.ts';
+import { defineTask, type InputCopy, type Job } from '../../jobs/task.ts';
 import { metadata, rawKey } from '../../store/payloads.ts';
 
 const input = z.object({
@@ -53,10 +52,7 @@ export const processWebhook = defineTask({
 });
 
 // A job's raw body leaves with the job: a new run has one of its own.
-async function copyRaw(
-  webhook: z.output<typeof input>,
-  { id, env, now }: { readonly id: string; readonly env: Env; readonly now: number },
-): Promise<Json | undefined> {
+async function copyRaw(webhook: z.output<typeof input>, { id, env, now }: InputCopy): Promise<Json | undefined> {
   const given = { ...webhook, webhook_data: webhook.webhook_data as Json };
   if (webhook.webhook_data !== null) return given;
   const object = await env.OBJECTS.get(webhook.raw_key);

@@ -6,22 +6,11 @@ import { tick } from '../../src/cron/tick.ts';
 import { revoke } from '../../src/jobs/inspect.ts';
 import { Retry } from '../../src/jobs/outcome.ts';
 import { requeue } from '../../src/jobs/requeue.ts';
-import type { Runtime } from '../../src/jobs/runtime.ts';
 import { defineTask, type Job, type Task } from '../../src/jobs/task.ts';
-import { createApp } from '../../src/routes/app.ts';
 import { Bench, emptyDatabase, FastClock, HeldClock, outage, settled, START } from '../worker/bench.ts';
-import { ADMIN_KEY } from '../worker/client.ts';
+import { ask } from '../worker/client.ts';
 
 beforeEach(emptyDatabase);
-
-const context = { waitUntil: () => undefined, passThroughOnException: () => undefined, props: {} };
-
-async function ask(rt: Runtime, path: string, init: RequestInit = {}): Promise<Response> {
-  const request = new Request(`http://lovage.test${path}`, init);
-  request.headers.set('authorization', `Bearer ${ADMIN_KEY}`);
-  request.headers.set('content-type', 'application/json');
-  return createApp(() => rt).fetch(request, env, context);
-}
 
 function taskThat(run: (input: unknown, job: Job) => unknown, more: Partial<Task> = {}): Task {
   return defineTask({ name: 'test.hostile', queue: 'default', input: z.unknown(), run, ...more });

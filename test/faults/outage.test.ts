@@ -1,10 +1,9 @@
 import { env } from 'cloudflare:workers';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { tick } from '../../src/cron/tick.ts';
-import { createApp } from '../../src/routes/app.ts';
 import { processWebhook } from '../../src/tasks/webhooks/process-webhook.ts';
 import { emptyDatabase, START, type Bench } from '../worker/bench.ts';
-import { ADMIN_KEY } from '../worker/client.ts';
+import { ADMIN_KEY, encode, serve, signGithub } from '../worker/client.ts';
 import { World, type Fate, type Port } from '../worker/world.ts';
 
 beforeEach(emptyDatabase);
@@ -19,16 +18,6 @@ const EACH = 500;
 /** Arrive together. */
 const AT_ONCE = 10;
 
-const context = { waitUntil: () => undefined, passThroughOnException: () => undefined, props: {} };
-
-function encode(text: string): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(new TextEncoder().encode(text));
-}
-
-const secret = crypto.subtle.importKey('raw', encode('test-github-secret'), { name: 'HMAC', hash: 'SHA-256' }, false, [
-  'sign',
-]);
-
 interface Reply {
   readonly status: number;
   readonly retryAfter: string | null;
@@ -38,7 +27,7 @@ interface Reply {
 async function post(bench: Bench, path: string, body: Uint8Array<ArrayBuffer>, more: object): Promise<Reply> {
   const headers = { 'content-type': 'application/json', ...more };
   const request = new Request(`http://lovage.test${path}`, { method: 'POST', headers, body });
-  const response = await createApp(() => bench.rt).fetch(request, env, context);
+  const response = await serve(bench.rt, request);
   const reply: { id?: string; job_id?: string } = await response.json();
   return {
     status: response.status,
@@ -49,9 +38,8 @@ async function post(bench: Bench, path: string, body: Uint8Array<ArrayBuffer>, m
 
 async function webhook(bench: Bench, name: string): Promise<Reply> {
   const body = encode(JSON.stringify({ action: 'opened', name }));
-  const signature = new Uint8Array(await crypto.subtle.sign('HMAC', await secret, body));
-  const hex = Array.from(signature, (byte) => byte.toString(16).padStart(2, '0')).join('');
-  const headers = { 'x-github-event': 'issues', 'x-github-delivery': name, 'x-hub-signature-256': `sha256=${hex}` };
+  const signature = await signGithub(body);
+  const headers = { 'x-github-event': 'issues', 'x-github-delivery': name, 'x-hub-signature-256': signature };
   return post(bench, '/webhooks/github', body, headers);
 }
 

@@ -2,6 +2,7 @@ import { Agent, request } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
+import { mulberry32 } from '../mulberry32.ts';
 import {
   countEffects,
   countStatements,
@@ -33,7 +34,7 @@ interface Sent {
 type Heard = { readonly kind: 'answer'; readonly status: number; readonly id: string } | { readonly kind: 'hung up' };
 
 test('jobs sent at the same time share statements, and not one of them is lost or run twice, whoever hangs up', async () => {
-  const random = seeded(SEED);
+  const random = mulberry32(SEED);
   const sent: readonly Sent[] = Array.from({ length: JOBS }, (_, n) => ({
     key: `group-${String(n)}`,
     hangsUpAfterMs: random() < 1 / 3 ? random() * 5 : undefined,
@@ -131,15 +132,4 @@ function send(agent: Agent, { key, hangsUpAfterMs }: Sent): Promise<Heard> {
       }, hangsUpAfterMs);
     });
   });
-}
-
-/** mulberry32: the same numbers in every run. */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

@@ -1,14 +1,12 @@
 import { env } from 'cloudflare:workers';
 import { beforeEach, expect, test } from 'vitest';
 import { retire } from '../../src/cron/retention.ts';
-import { createApp } from '../../src/routes/app.ts';
 import { Bench, emptyDatabase, FastClock, outage, START } from '../worker/bench.ts';
-import { ADMIN_KEY } from '../worker/client.ts';
+import { ask } from '../worker/client.ts';
 
 beforeEach(emptyDatabase);
 
 const DAY_MS = 86_400_000;
-const context = { waitUntil: () => undefined, passThroughOnException: () => undefined, props: {} };
 
 /** A bench whose database holds `share` of what it may. */
 async function benchFilledTo(share: number, now = START): Promise<Bench> {
@@ -17,22 +15,15 @@ async function benchFilledTo(share: number, now = START): Promise<Bench> {
   return new Bench({ clock: new FastClock(now), settings: { DATABASE_LIMIT_MB } });
 }
 
-async function ask(bench: Bench, path: string, init: RequestInit = {}): Promise<Response> {
-  const request = new Request(`http://lovage.test${path}`, init);
-  request.headers.set('authorization', `Bearer ${ADMIN_KEY}`);
-  request.headers.set('content-type', 'application/json');
-  return createApp(() => bench.rt).fetch(request, env, context);
-}
-
 test('a full database takes no more jobs: 503 that says so and when to come back, and nothing is written or sent', async () => {
   const bench = await benchFilledTo(0.951);
   // What an isolate knows of the size it knows from answers: the first call is told by the second look.
   await bench.rt.db.run({ name: 'any', sql: 'SELECT 1', params: [] });
-  const reply = await ask(bench, '/api/v1/jobs', { method: 'POST', body: '{"task":"debug_task"}' });
+  const reply = await ask(bench.rt, '/api/v1/jobs', { method: 'POST', body: '{"task":"debug_task"}' });
   expect([reply.status, reply.headers.get('retry-after')]).toEqual([503, '60']);
   expect(await reply.json()).toMatchObject({ detail: expect.stringContaining('full') as string });
   expect([bench.statements('accept'), bench.queues.sends]).toEqual([0, 0]);
-  const health = await ask(bench, '/health');
+  const health = await ask(bench.rt, '/health');
   expect(health.status).toBe(503);
   expect(await health.json()).toMatchObject({ checks: { database: { status: 'unhealthy' } } });
 });

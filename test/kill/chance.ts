@@ -1,15 +1,5 @@
-/** Uniform in [0, 1), the same row of numbers for the same seed. */
+/** Uniform in [0, 1). */
 export type Chance = () => number;
-
-export function chanceOf(seed: number): Chance {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 export function between(chance: Chance, from: number, to: number): number {
   return from + chance() * (to - from);

@@ -6,7 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { apiAt, countEffects, freePort, listJobs, temporaryFolder, type Api } from '../flows/product.ts';
 import { accountsOf, blockOf } from './accounts.ts';
-import { chanceOf, between, type Chance } from './chance.ts';
+import { mulberry32 } from '../mulberry32.ts';
+import { between, type Chance } from './chance.ts';
 import { openLedger, type Ledger } from './ledger.ts';
 import { Lives, planKills, type Kill, type Life } from './lives.ts';
 import { effectCall, Load, sleeperCall, type Call } from './load.ts';
@@ -49,7 +50,7 @@ test(
 async function killAndCount(lives: Lives, api: Api, ledger: Ledger, over: AbortSignal): Promise<void> {
   say(`${String(JOBS)} jobs, ${String(KILLS)} kills, seed ${String(SEED)}`);
   const from = Date.now();
-  const chance = chanceOf(SEED);
+  const chance = mulberry32(SEED);
   const load = new Load(api, over);
   const effects = Array.from({ length: JOBS }, (_, n) => effectCall(n, chance));
   const kills = planKills(KILLS, chance);

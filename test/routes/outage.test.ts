@@ -1,22 +1,13 @@
 import { env } from 'cloudflare:workers';
 import { expect, test } from 'vitest';
 import type { Env } from '../../src/env.ts';
-import { createApp } from '../../src/routes/app.ts';
 import { Bench, outage } from '../worker/bench.ts';
-import { ADMIN_KEY } from '../worker/client.ts';
-
-const context = { waitUntil: () => undefined, passThroughOnException: () => undefined, props: {} };
-
-async function ask(bench: Bench, path: string, init: RequestInit = {}): Promise<Response> {
-  const headers = { authorization: `Bearer ${ADMIN_KEY}`, 'content-type': 'application/json' };
-  const app = createApp(() => bench.rt);
-  return app.fetch(new Request(`http://lovage.test${path}`, { headers, ...init }), env, context);
-}
+import { ADMIN_KEY, ask, serve } from '../worker/client.ts';
 
 test('health is 503 and names the binding that does not answer', async () => {
   const bench = new Bench();
   bench.db.fault = () => ({ when: 'before', error: outage() });
-  const response = await ask(bench, '/health');
+  const response = await ask(bench.rt, '/health');
   expect(response.status).toBe(503);
   expect(await response.json()).toMatchObject({
     status: 'unhealthy',
@@ -27,18 +18,18 @@ test('health is 503 and names the binding that does not answer', async () => {
 test('while the database is silent a look at it is 503 with Retry-After, and enqueueing goes on', async () => {
   const bench = new Bench();
   bench.db.fault = () => ({ when: 'before', error: outage() });
-  const look = await ask(bench, '/api/v1/jobs');
+  const look = await ask(bench.rt, '/api/v1/jobs');
   expect([look.status, look.headers.get('retry-after')]).toEqual([503, '5']);
-  expect((await ask(bench, '/api/v1/jobs', { method: 'POST', body: '{"task":"debug_task"}' })).status).toBe(202);
+  expect((await ask(bench.rt, '/api/v1/jobs', { method: 'POST', body: '{"task":"debug_task"}' })).status).toBe(202);
   bench.queues.fault = 'refuse';
-  const unknown = await ask(bench, '/api/v1/jobs', { method: 'POST', body: '{"task":"debug_task"}' });
+  const unknown = await ask(bench.rt, '/api/v1/jobs', { method: 'POST', body: '{"task":"debug_task"}' });
   expect([unknown.status, unknown.headers.get('retry-after')]).toEqual([503, '5']);
 });
 
 test('an error nobody expected is 500, and says nothing of what is inside', async () => {
   const bench = new Bench();
   bench.db.fault = () => ({ when: 'before', error: new Error('secret detail') });
-  const response = await ask(bench, '/api/v1/jobs');
+  const response = await ask(bench.rt, '/api/v1/jobs');
   expect(response.status).toBe(500);
   expect(await response.text()).not.toContain('secret');
 });
@@ -46,11 +37,7 @@ test('an error nobody expected is 500, and says nothing of what is inside', asyn
 test('without an admin key nobody is let in, and it says why', async () => {
   const bench = new Bench();
   const bindings = { ...(env as unknown as Env), ADMIN_API_KEY: '' };
-  const response = await createApp(() => bench.rt).fetch(
-    new Request('http://lovage.test/api/v1/jobs'),
-    bindings,
-    context,
-  );
+  const response = await serve(bench.rt, new Request('http://lovage.test/api/v1/jobs'), bindings);
   expect([response.status, await response.json()]).toMatchObject([503, { title: 'Not configured' }]);
 });
 
@@ -59,12 +46,12 @@ test('debug tasks and their routes are there only where they are switched on', a
   const bindings = { ...(env as unknown as Env), DEBUG_TASKS: '' };
   const headers = { authorization: `Bearer ${ADMIN_KEY}` };
   const request = new Request('http://lovage.test/api/v1/debug/effects', { headers });
-  expect((await createApp(() => bench.rt).fetch(request, bindings, context)).status).toBe(404);
+  expect((await serve(bench.rt, request, bindings)).status).toBe(404);
 });
 
 test('without a secret a webhook is 503 and nothing is read', async () => {
   const bench = new Bench();
   const bindings = { ...(env as unknown as Env), GITHUB_WEBHOOK_SECRET: '', GITHUB_WEBHOOK_SECRET_PREVIOUS: '' };
   const request = new Request('http://lovage.test/webhooks/github', { method: 'POST', body: '{}' });
-  expect((await createApp(() => bench.rt).fetch(request, bindings, context)).status).toBe(503);
+  expect((await serve(bench.rt, request, bindings)).status).toBe(503);
 });

@@ -2,7 +2,7 @@ import { env } from 'cloudflare:workers';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Env } from '../../src/env.ts';
 import { emptyDatabase } from '../worker/bench.ts';
-import { get, post, send, type Reply } from '../worker/client.ts';
+import { encode, get, post, send, signGithub, type Reply } from '../worker/client.ts';
 
 const payloads = import.meta.glob('../fixtures/webhooks/github/*/*.json', {
   query: '?raw',
@@ -10,21 +10,9 @@ const payloads = import.meta.glob('../fixtures/webhooks/github/*/*.json', {
   eager: true,
 });
 
-// A copy: what TextEncoder returns may share its memory, and a body may not.
-function encode(text: string): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(new TextEncoder().encode(text));
-}
-
 const push = encode(payloads['../fixtures/webhooks/github/push/1.payload.json'] ?? '');
 
 beforeEach(emptyDatabase);
-
-async function sign(body: Uint8Array<ArrayBuffer>, secret = 'test-github-secret'): Promise<string> {
-  const bytes = encode(secret);
-  const key = await crypto.subtle.importKey('raw', bytes, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign']);
-  const signature = new Uint8Array(await crypto.subtle.sign('HMAC', key, body));
-  return `sha256=${Array.from(signature, (byte) => byte.toString(16).padStart(2, '0')).join('')}`;
-}
 
 interface Delivery {
   event?: string;
@@ -39,7 +27,7 @@ async function deliver(body: Uint8Array<ArrayBuffer>, delivery: Delivery = {}): 
     'content-type': delivery.type ?? 'application/json',
     'x-github-event': delivery.event ?? 'push',
     'x-github-delivery': delivery.id ?? crypto.randomUUID(),
-    'x-hub-signature-256': delivery.signature ?? (await sign(body, delivery.secret)),
+    'x-hub-signature-256': delivery.signature ?? (await signGithub(body, delivery.secret)),
   });
   if (delivery.signature === 'none') headers.delete('x-hub-signature-256');
   return send(new Request('http://lovage.test/webhooks/github', { method: 'POST', headers, body }));
@@ -171,7 +159,7 @@ test('run again, a payload too large to ride in the job has a stored copy of its
 
 describe('what is not signed by GitHub is refused, and nothing is written', () => {
   test('one flipped byte', async () => {
-    const signature = await sign(push);
+    const signature = await signGithub(push);
     const flipped = push.slice();
     flipped[100] = (flipped[100] ?? 0) ^ 1;
     const reply = await deliver(flipped, { signature });
@@ -180,7 +168,7 @@ describe('what is not signed by GitHub is refused, and nothing is written', () =
   });
 
   test('no signature, an odd one, a truncated one, the right one of another secret', async () => {
-    const good = await sign(push);
+    const good = await signGithub(push);
     for (const signature of [
       'none',
       '',

@@ -26,6 +26,7 @@ import type { JobRow } from '../../src/store/rows.ts';
 import { d1Database, type StatementCounts } from '../../src/store/d1.ts';
 import { debugTasks, tasks } from '../../src/tasks/index.ts';
 import type { Json } from '../../src/core/json.ts';
+import { mulberry32 } from '../mulberry32.ts';
 
 /** Time stands still until the test moves it; whoever sleeps past that moment wakes in order. */
 export class HeldClock implements Clock {
@@ -112,15 +113,8 @@ export class FastClock implements Clock {
   }
 }
 
-/** A small seeded generator (mulberry32). */
 export function seeded(seed: number): Randomness {
-  let state = seed >>> 0;
-  const next = (): number => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
+  const next = mulberry32(seed);
   return { fraction: next, bytes: (count) => Uint8Array.from({ length: count }, () => Math.floor(next() * 256)) };
 }
 
@@ -177,22 +171,24 @@ export class FaultyDatabase implements Database {
   }
 }
 
-/** A place for large payloads that fails where the test says so, before anything took effect. */
-export function faultyStore<Store extends Inputs | Results>(
-  inner: Store,
-  faultOf: () => 'none' | 'fail' | 'hang',
-): Store {
+/** A binding or a port whose every method goes through `through`. */
+export function passing<T extends object>(inner: T, through: (call: () => Promise<unknown>) => Promise<unknown>): T {
   return new Proxy(inner, {
-    get: (target, name, receiver) => {
-      const call: unknown = Reflect.get(target, name, receiver);
-      if (typeof call !== 'function') return call;
-      return async (...given: unknown[]): Promise<unknown> => {
-        const fault = faultOf();
-        if (fault === 'hang') return new Promise(() => undefined);
-        if (fault === 'fail') throw new Error('10001: We encountered an internal error. Please try again.');
-        return Reflect.apply(call, target, given) as unknown;
-      };
+    get: (target, name) => {
+      const member: unknown = Reflect.get(target, name);
+      if (typeof member !== 'function') return member;
+      return (...args: unknown[]) => through(async () => (await Reflect.apply(member, target, args)) as unknown);
     },
+  });
+}
+
+/** A place for large payloads that fails where the test says so, before anything took effect. */
+function faultyStore<Store extends Inputs | Results>(inner: Store, faultOf: () => 'none' | 'fail' | 'hang'): Store {
+  return passing(inner, async (call) => {
+    const fault = faultOf();
+    if (fault === 'hang') return new Promise(() => undefined);
+    if (fault === 'fail') throw new Error('10001: We encountered an internal error. Please try again.');
+    return call();
   });
 }
 

@@ -1,6 +1,8 @@
 // The product over HTTP, inside the test's own Worker: real routes, real queues, real time.
 
-import { exports } from 'cloudflare:workers';
+import { env, exports } from 'cloudflare:workers';
+import type { Runtime } from '../../src/jobs/runtime.ts';
+import { createApp } from '../../src/routes/app.ts';
 
 export const ADMIN_KEY = 'test-admin-key';
 
@@ -47,4 +49,32 @@ export async function run(call: unknown): Promise<Reply['body']> {
   const accepted = await post('/api/v1/jobs', call);
   if (accepted.status !== 202) throw new Error(`${String(accepted.status)} ${JSON.stringify(accepted.body)}`);
   return (await get(`/api/v1/jobs/${String(accepted.body['id'])}?wait=20`)).body;
+}
+
+const context = { waitUntil: () => undefined, passThroughOnException: () => undefined, props: {} };
+
+/** The product over HTTP on a runtime of the test's own: real routes; queues, time and faults are in the test's hands. */
+export async function serve(rt: Runtime, request: Request, bindings: object = env): Promise<Response> {
+  return createApp(() => rt).fetch(request, bindings, context);
+}
+
+/** The same, asked by an admin who sends JSON. */
+export async function ask(rt: Runtime, path: string, init: RequestInit = {}): Promise<Response> {
+  const request = new Request(`http://lovage.test${path}`, init);
+  request.headers.set('authorization', `Bearer ${ADMIN_KEY}`);
+  request.headers.set('content-type', 'application/json');
+  return serve(rt, request);
+}
+
+// A copy: what TextEncoder returns may share its memory, and a body may not.
+export function encode(text: string): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(new TextEncoder().encode(text));
+}
+
+/** What GitHub sends as `X-Hub-Signature-256`. */
+export async function signGithub(body: Uint8Array<ArrayBuffer>, secret = 'test-github-secret'): Promise<string> {
+  const bytes = encode(secret);
+  const key = await crypto.subtle.importKey('raw', bytes, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign']);
+  const signature = new Uint8Array(await crypto.subtle.sign('HMAC', key, body));
+  return `sha256=${Array.from(signature, (byte) => byte.toString(16).padStart(2, '0')).join('')}`;
 }

@@ -7,7 +7,7 @@ import { consume, type IncomingMessage } from '../../src/consumers/batch.ts';
 import type { Runtime } from '../../src/jobs/runtime.ts';
 import type { Task } from '../../src/jobs/task.ts';
 import { roleOf, QUEUES } from '../../src/queues.ts';
-import { Bench, HeldClock, outage, settled, START } from './bench.ts';
+import { Bench, HeldClock, outage, passing, settled, START } from './bench.ts';
 
 /** What becomes of one call of a port: done or not, and answered, refused, or never heard of again. */
 export type Fate = 'answered' | 'refused' | 'done, refused' | 'silent' | 'done, silent';
@@ -62,28 +62,17 @@ export class World {
       const answer = await this.#meet(port, mortal === 'answered' ? fault(port) : mortal, call);
       return life?.dead === true ? never() : answer;
     };
+    const by =
+      (port: Port) =>
+      (call: () => Promise<unknown>): Promise<unknown> =>
+        through(port, call);
     const ports = ({ db, inputs, results, replay, env }: Runtime): Partial<Runtime> => ({
-      db: {
-        run: (statement) => through('database', () => db.run(statement)),
-        batch: (statements) => through('database', () => db.batch(statements)),
-      },
-      queues: {
-        send: (queue, messages) => through('queue', () => this.broker.send(queue, messages)),
-        backlog: (queue) => through('queue', () => this.broker.backlog(queue)),
-      },
-      inputs: {
-        put: (...args) => through('objects', () => inputs.put(...args)),
-        get: (...args) => through('objects', () => inputs.get(...args)),
-        remove: (...args) => through('objects', () => inputs.remove(...args)),
-        list: (...args) => through('objects', () => inputs.list(...args)),
-      },
-      results: {
-        put: (...args) => through('objects', () => results.put(...args)),
-        get: (...args) => through('objects', () => results.get(...args)),
-        remove: (...args) => through('objects', () => results.remove(...args)),
-      },
-      replay: { claim: (...args) => through('guard', () => replay.claim(...args)) },
-      env: { ...env, OBJECTS: passing(env.OBJECTS, (call) => through('objects', call)) },
+      db: passing(db, by('database')),
+      queues: passing<Queues>(this.broker, by('queue')),
+      inputs: passing(inputs, by('objects')),
+      results: passing(results, by('objects')),
+      replay: passing(replay, by('guard')),
+      env: { ...env, OBJECTS: passing(env.OBJECTS, by('objects')) },
       clock: {
         now: () => this.clock.now(),
         sleep: async (milliseconds, signal) => {
@@ -285,17 +274,6 @@ export class Broker implements Queues {
     };
     return { queue, messages, end, lost };
   }
-}
-
-/** A binding whose every method goes through `through`. */
-function passing<T extends object>(binding: T, through: (call: () => Promise<unknown>) => Promise<unknown>): T {
-  return new Proxy(binding, {
-    get: (target, name) => {
-      const member: unknown = Reflect.get(target, name);
-      if (typeof member !== 'function') return member;
-      return (...args: unknown[]) => through(async () => (await Reflect.apply(member, target, args)) as unknown);
-    },
-  });
 }
 
 function never(): Promise<never> {

@@ -1,20 +1,14 @@
 // The one source of chance of a simulated seed.
 
 import type { Randomness } from '../../../src/core/ports.ts';
+import { mulberry32 } from '../../mulberry32.ts';
 
-/** mulberry32 with the draws a simulator needs. */
+/** The draws a simulator needs. */
 export class Prng implements Randomness {
-  #state: number;
+  readonly fraction: () => number;
 
   constructor(seed: number) {
-    this.#state = (Math.imul(seed, 0x9e3779b1) ^ 0x85ebca6b) >>> 0;
-  }
-
-  fraction(): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+    this.fraction = mulberry32(Math.imul(seed, 0x9e3779b1) ^ 0x85ebca6b);
   }
 
   bytes(count: number): Uint8Array {

@@ -56,7 +56,7 @@ export class Leases {
     if (!names.includes('claim')) {
       this.#violate('fencing', job, `${caller.name} wrote a lease of claim ${String(claim)}, which is not its own`);
     }
-    this.#holdingsOf(job).push({
+    listIn(this.#holdings, job).push({
       job,
       claim,
       caller,
@@ -72,7 +72,7 @@ export class Leases {
   /** A row that was STARTED no longer is. */
   ended(before: JobSeen, row: JobSeen, names: readonly string[], caller: Invocation, now: number): void {
     const { id: job, claim } = before;
-    const holders = this.#holdingsOf(job).filter((each) => each.claim === claim);
+    const holders = listIn(this.#holdings, job).filter((each) => each.claim === claim);
     if (names.includes('lose')) {
       const live = holders.find((each) => each.caller.alive && each.leaseUntil > now + SKEW_MS);
       if (live !== undefined) this.#violate('lease', job, `the live lease of ${live.caller.name} was broken`);
@@ -104,12 +104,12 @@ export class Leases {
     if (holding === undefined) this.#violate('attempts', job, `${caller.name} started a handler without a claim`);
     else this.#checkStart(row, holding, run);
     this.runs.push(run);
-    this.#runsFor(job).push(run);
+    listIn(this.#runsOf, job).push(run);
     return run;
   }
 
   runsFor(job: string): readonly Run[] {
-    return this.#runsFor(job);
+    return listIn(this.#runsOf, job);
   }
 
   #checkStart(row: JobSeen | undefined, holding: Holding, run: Run): void {
@@ -125,7 +125,7 @@ export class Leases {
       this.blindStarts += 1;
       if (row?.state === 'REVOKED') this.#violate('revoke', job, 'it started after it had been revoked');
     }
-    for (const other of this.#runsFor(job)) {
+    for (const other of listIn(this.#runsOf, job)) {
       if (other.end !== 'running' || !other.caller.alive) continue;
       const theirs = this.#find(job, other.claim, other.caller);
       if (theirs === undefined || theirs === holding) continue;
@@ -138,22 +138,15 @@ export class Leases {
   #find(job: string, claim: number, caller: Invocation): Holding | undefined {
     return this.#holdings.get(job)?.find((each) => each.claim === claim && each.caller === caller);
   }
+}
 
-  #holdingsOf(job: string): Holding[] {
-    const known = this.#holdings.get(job);
-    if (known !== undefined) return known;
-    const made: Holding[] = [];
-    this.#holdings.set(job, made);
-    return made;
-  }
-
-  #runsFor(job: string): Run[] {
-    const known = this.#runsOf.get(job);
-    if (known !== undefined) return known;
-    const made: Run[] = [];
-    this.#runsOf.set(job, made);
-    return made;
-  }
+/** The list that a map has under a key, made where there is none. */
+function listIn<T>(map: Map<string, T[]>, key: string): T[] {
+  const known = map.get(key);
+  if (known !== undefined) return known;
+  const made: T[] = [];
+  map.set(key, made);
+  return made;
 }
 
 // Whoever lives, and was answered in time after its claim took effect, starts what it has claimed.

@@ -14,6 +14,15 @@ export interface Env {
   readonly GITHUB_WEBHOOK_SECRET?: string;
   /** The secret before the last rotation: accepted beside the current one. */
   readonly GITHUB_WEBHOOK_SECRET_PREVIOUS?: string;
+  readonly MAILGUN_SIGNING_KEY?: string;
+  readonly MAILGUN_SIGNING_KEY_PREVIOUS?: string;
+  /** How long after its signature a delivery of Mailgun's may come, in hours; 12 where it is not set, at most 144. */
+  readonly MAILGUN_WINDOW_HOURS?: string;
+  readonly SLACK_SIGNING_SECRET?: string;
+  readonly SLACK_SIGNING_SECRET_PREVIOUS?: string;
+  /** Base64, with or without `whsec_`: both of OpenPhone's schemes. Of two webhooks one key goes into each of these. */
+  readonly OPENPHONE_SIGNING_KEY?: string;
+  readonly OPENPHONE_SIGNING_KEY_PREVIOUS?: string;
   /** How large the database may become, in MB; 10,000 where it is not set. The Free plan ends at 500. */
   readonly DATABASE_LIMIT_MB?: string;
   /** `1` registers the `debug.*` tasks and their routes. */

@@ -5,6 +5,25 @@ import { z } from 'zod';
 
 const milliseconds = z.int().nonnegative();
 
+/** One of the things that make two calls the same call. */
+const identityToken = z.object({
+  token: z.string(),
+  ttlMs: z.int().positive(),
+  /** Where the same event may come from two parties: whoever is not this one and claimed it first has it. */
+  party: z.string().optional(),
+});
+export type IdentityToken = z.infer<typeof identityToken>;
+
+/** What makes a call this call: tokens of a scope, claimed in order. The last one decides which job it is. */
+const identity = z.object({
+  /** A provider, or the owner of a key. */
+  scope: z.string(),
+  tokens: z.array(identityToken),
+  /** Digest of what came with them; another one under the same token is a conflict. */
+  digest: z.string().optional(),
+});
+export type Identity = z.infer<typeof identity>;
+
 /** What a call decides about how its job runs; null leaves it to the task. Seconds. */
 export const jobOptions = z.object({
   maxRetries: z.int().nonnegative(),
@@ -14,6 +33,8 @@ export const jobOptions = z.object({
   resultTtlSeconds: z.int().positive(),
   /** Its payload leaves every store when its result expires. */
   sensitive: z.literal(true).optional(),
+  /** Accepted while the replay guard was silent: it runs only once these are claimed for it. */
+  unclaimed: identity.optional(),
 });
 export type JobOptions = z.infer<typeof jobOptions>;
 

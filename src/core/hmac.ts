@@ -1,23 +1,69 @@
-// HMAC-SHA-256 over exact bytes, compared by the platform in constant time.
+// HMAC-SHA-256 over exact bytes, compared by the platform in constant time. Everything that is signed goes through here.
 
+type Bytes = Uint8Array<ArrayBuffer>;
+
+/** What a secret is to HMAC. Never empty: the platform refuses an empty key, and anybody could sign with one. */
+export type Key = Bytes;
+
+const HMAC = { name: 'HMAC', hash: 'SHA-256' } as const;
+const DIGEST_BYTES = 32;
 const encoder = new TextEncoder();
 
-/** Whether `signature` (raw bytes) is the HMAC of `body` under the UTF-8 bytes of a non-empty `secret`. */
-export async function verifyHmac(
-  secret: string,
-  body: Uint8Array<ArrayBuffer>,
-  signature: Uint8Array<ArrayBuffer>,
-): Promise<boolean> {
-  const key = await crypto.subtle.importKey('raw', encoder.encode(secret), { name: 'HMAC', hash: 'SHA-256' }, false, [
-    'verify',
-  ]);
-  return crypto.subtle.verify('HMAC', key, signature, body);
+/** Whether one of the keys signed exactly these bytes. Every key is tried, whichever fits. */
+export async function verifyHmac(keys: readonly Key[], message: Bytes, signature: Bytes | undefined): Promise<boolean> {
+  if (signature?.byteLength !== DIGEST_BYTES) return false;
+  const verdicts = await Promise.all(
+    keys.map(async (bytes) => {
+      const key = await crypto.subtle.importKey('raw', bytes, HMAC, false, ['verify']);
+      return crypto.subtle.verify('HMAC', key, signature, message);
+    }),
+  );
+  return verdicts.includes(true);
 }
 
-const HEX_32_BYTES = /^[0-9a-f]{64}$/i;
+/** The key of a secret that is text; undefined where it is not set. */
+export function textKey(secret: string | undefined): Key | undefined {
+  return secret === undefined || secret === '' ? undefined : Uint8Array.from(encoder.encode(secret));
+}
 
-/** The 32 bytes of a hex digest; undefined for anything else. */
-export function digestFromHex(text: string): Uint8Array<ArrayBuffer> | undefined {
-  if (!HEX_32_BYTES.test(text)) return undefined;
-  return Uint8Array.from({ length: 32 }, (_, at) => Number.parseInt(text.slice(2 * at, 2 * at + 2), 16));
+/** The key of a secret that is base64, with or without `whsec_` before it; undefined where it is not set or no base64. */
+export function base64Key(secret: string | undefined): Key | undefined {
+  const text = secret
+    ?.trim()
+    .replace(/^whsec_/, '')
+    .replaceAll('-', '+')
+    .replaceAll('_', '/');
+  if (text === undefined || text === '') return undefined;
+  try {
+    return bytesOfBase64(text);
+  } catch {
+    return undefined;
+  }
+}
+
+const HEX_DIGEST = /^[0-9a-f]{64}$/;
+const BASE64_DIGEST = /^[A-Za-z0-9+/]{43}=$/;
+
+/** The 32 bytes of a digest in lower-case hex; undefined for anything else. */
+export function digestFromHex(text: string): Bytes | undefined {
+  if (!HEX_DIGEST.test(text)) return undefined;
+  return Uint8Array.from({ length: DIGEST_BYTES }, (_, at) => Number.parseInt(text.slice(2 * at, 2 * at + 2), 16));
+}
+
+/** The 32 bytes of a digest in base64; undefined for anything else. */
+export function digestFromBase64(text: string): Bytes | undefined {
+  return BASE64_DIGEST.test(text) ? bytesOfBase64(text) : undefined;
+}
+
+/** `prefix` and `body` as one run of bytes: what is signed where more than the body is. */
+export function withPrefix(prefix: string, body: Uint8Array): Bytes {
+  const head = encoder.encode(prefix);
+  const whole = new Uint8Array(head.byteLength + body.byteLength);
+  whole.set(head);
+  whole.set(body, head.byteLength);
+  return whole;
+}
+
+function bytesOfBase64(text: string): Bytes {
+  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 }

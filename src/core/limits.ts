@@ -28,8 +28,23 @@ export const RESULT_SLACK_SECONDS = 900;
 export const MIN_KV_TTL_SECONDS = 60;
 /** A value just written may be unseen elsewhere for so long: until then a result that is not there is not yet gone. */
 export const KV_SETTLES_MS = 60_000;
-/** Largest webhook body whose parsed payload rides in the job; a larger one is read from its stored copy. */
-export const MAX_INLINE_WEBHOOK_BYTES = 64_000;
+/** Largest payload of a webhook that is looked into: an isolate has 128 MB for text, parsed form and copies of it. */
+export const MAX_PARSED_WEBHOOK_BYTES = 8 * 1024 * 1024;
+/** Slack and OpenPhone send small bodies; nothing larger is read from them. */
+export const MAX_SMALL_WEBHOOK_BODY_BYTES = 1024 * 1024;
+/** How old or how far ahead a signed timestamp may be: Slack's and Standard Webhooks' own advice. */
+export const SIGNATURE_WINDOW_SECONDS = 300;
+/** Mailgun tries again for 8 h, and does not say whether it signs anew: older than this is stale. */
+export const MAILGUN_WINDOW_HOURS = 12;
+/** Tokens live 7 days; a window may not be longer. */
+export const MAX_MAILGUN_WINDOW_HOURS = 144;
+/** How long a provider is kept waiting: Slack gives up after 3 s, GitHub after 10. */
+export const SLACK_ANSWER_MS = 2_500;
+export const WEBHOOK_ANSWER_MS = 9_000;
+/** A job accepted while the replay guard was silent asks it again after this. */
+export const GUARD_RETRY_MS = 15_000;
+/** A claimed token whose job has no row after this has lost its request: D1 and the queue retry for minutes, no longer. */
+export const ROW_APPEARS_MS = 15 * 60_000;
 /** How much of a provider's own id of a delivery is kept. */
 export const MAX_EVENT_ID_CHARS = 200;
 export const MAX_IDEMPOTENCY_KEY_CHARS = 255;
@@ -138,6 +153,17 @@ export const ORPHAN_AFTER_MS = 5 * 86_400_000;
 /** How often the sweep of orphans begins anew. */
 export const ORPHANS_EVERY_MS = 3_600_000;
 
+/** Refused webhooks are counted; how often the counts are logged. */
+export const REFUSALS_LOGGED_EVERY_MS = 60_000;
+/** How long one request writes down what others received: `waitUntil` lasts 30 s. */
+export const DELIVERY_LOG_TERM_MS = 20_000;
+/** Deliveries an isolate remembers while the database is silent; of more it keeps no record. */
+export const MAX_UNWRITTEN_DELIVERIES = 10_000;
+/** Old deliveries deleted by one tick. */
+export const DELIVERIES_PAGE = 1_000;
+/** How long deliveries and their raw bodies are kept. */
+export const KEEP_DELIVERIES_MS = 30 * 86_400_000;
+export const KEEP_DELIVERIES_FILLING_MS = 7 * 86_400_000;
 export const KEEP_SUCCESS_MS = 7 * 86_400_000;
 export const KEEP_FAILURE_MS = 30 * 86_400_000;
 /** How full the database is (share of its size limit) when it is said aloud and finished jobs are kept less long. */
@@ -156,5 +182,7 @@ export const DEFAULT_DATABASE_LIMIT_MB = 10_000;
 export const IDEMPOTENCY_TTL_MS = 72 * 3_600_000;
 /** GitHub's signature has no time in it: whoever holds a signed request may send it again, so its tokens live long. */
 export const GITHUB_TOKEN_TTL_MS = 30 * 86_400_000;
+/** The other providers try again for 28 h at most, and their signatures age. */
+export const WEBHOOK_TOKEN_TTL_MS = 7 * 86_400_000;
 /** Objects a replay guard's tokens are spread over. */
 export const REPLAY_GUARD_SHARDS = 16;

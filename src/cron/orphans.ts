@@ -1,14 +1,14 @@
-// Objects that nothing refers to any more: their job is gone and its letter resolved, or there never was a row. A cursor
-// walks the bucket, one page a tick.
+// Objects that nothing refers to any more: their job is gone and its letter resolved, or there never was a row; the raw
+// body of a delivery stays as long as the delivery itself. A cursor walks the bucket, one page a tick.
 
 import { z } from 'zod';
-import { ORPHAN_AFTER_MS, ORPHANS_EVERY_MS } from '../core/limits.ts';
+import { KEEP_DELIVERIES_MS, ORPHAN_AFTER_MS, ORPHANS_EVERY_MS } from '../core/limits.ts';
 import type { Kept } from '../core/ports.ts';
 import { query, transact } from '../jobs/database.ts';
 import { logInfo } from '../jobs/log.ts';
 import type { Runtime } from '../jobs/runtime.ts';
 import { deadLetterId } from '../jobs/verdict.ts';
-import { jobOfKey } from '../store/payloads.ts';
+import { isRaw, jobOfKey } from '../store/payloads.ts';
 import { readMark, selectLetters, selectReferring, writeMark } from '../store/sweeps.ts';
 
 const CURSOR = 'orphans.cursor';
@@ -23,7 +23,7 @@ export async function removeOrphans(rt: Runtime): Promise<void> {
   const { kept, next } = await rt.inputs.list(cursor ?? undefined);
   const orphans = await orphansAmong(
     rt,
-    kept.filter(({ keptAt }) => keptAt <= now - ORPHAN_AFTER_MS),
+    kept.filter(({ key, keptAt }) => keptAt <= now - (isRaw(key) ? KEEP_DELIVERIES_MS : ORPHAN_AFTER_MS)),
   );
   if (orphans.length > 0) {
     await rt.inputs.remove(orphans);

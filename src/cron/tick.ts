@@ -4,6 +4,7 @@ import { logError } from '../jobs/log.ts';
 import type { Runtime } from '../jobs/runtime.ts';
 import { oweAfterRestart } from './boot.ts';
 import { clearSensitive } from './cleared.ts';
+import { retireDeliveries } from './deliveries.ts';
 import { removeOrphans } from './orphans.ts';
 import { repair } from './repair.ts';
 import { retire } from './retention.ts';
@@ -14,6 +15,7 @@ export async function tick(rt: Runtime, bootId: string | undefined): Promise<voi
   await repair(rt);
   await attempt('sensitive', () => clearSensitive(rt));
   await attempt('retention', () => retire(rt));
+  await attempt('deliveries', () => retireDeliveries(rt));
   await attempt('orphans', () => removeOrphans(rt));
 }
 

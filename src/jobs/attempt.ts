@@ -4,9 +4,11 @@ import type { Envelope } from '../core/envelope.ts';
 import { byteLength } from '../core/json.ts';
 import { HEARTBEAT_MS, INPUT_RETRY_MS, MAX_NOTE_CHARS, MAX_PAYLOAD_BYTES } from '../core/limits.ts';
 import type { Won } from '../store/claims.ts';
+import { enqueueFrom } from './child.ts';
 import { faultsOf } from './request.ts';
 import { Deferral, Discard, LeaseLost, Retry, SoftTimeLimitExceeded, Terminated } from './outcome.ts';
 import { inputOf } from './payloads.ts';
+import { standingOf } from './unclaimed.ts';
 import type { Runtime } from './runtime.ts';
 import type { Job, Task } from './task.ts';
 
@@ -19,6 +21,8 @@ export type Outcome =
       readonly resultKey: string | null;
     }
   | { readonly kind: 'deferred'; readonly until: number; readonly reason: string }
+  /** It must not run: another job is this one. */
+  | { readonly kind: 'revoked'; readonly code: string; readonly error: Error }
   | {
       readonly kind: 'failure';
       readonly code: string;
@@ -64,6 +68,8 @@ export function prepareAttempt(rt: Runtime, task: Task, envelope: Envelope, won:
       tags: envelope.tags,
       createdAt: envelope.acceptedAt,
       signal: controller.signal,
+      enqueue: enqueueFrom(rt, envelope, won.claim),
+      handlersOf: (event) => rt.registry.handlersOf(event),
       clock: rt.clock,
       db: rt.db,
       env: rt.env,
@@ -94,6 +100,8 @@ export function limitsOf({ task, envelope: { options } }: Pick<Attempt, 'task' |
 export async function runAttempt(rt: Runtime, attempt: Attempt): Promise<Outcome> {
   // Before its time begins: a store that does not answer is not the job's fault.
   const from = rt.clock.now();
+  const standing = await standingOf(rt, attempt.envelope);
+  if (standing !== 'ours') return standing;
   const given = await inputOf(rt, attempt.envelope, attempt.won);
   const now = rt.clock.now();
   if (given.kind !== 'value') return withoutInput(given.kind, now);

@@ -2,7 +2,7 @@
 
 import type { z } from 'zod';
 import { sha256Hex } from '../core/digest.ts';
-import type { Envelope } from '../core/envelope.ts';
+import type { Envelope, Identity } from '../core/envelope.ts';
 import { newId } from '../core/ids.ts';
 import { canonicalJson, type Json } from '../core/json.ts';
 import { ENVELOPE_LIFE_MS, IDEMPOTENCY_TTL_MS } from '../core/limits.ts';
@@ -10,9 +10,9 @@ import { shownState, type State } from '../core/states.ts';
 import type { Acceptance, Item } from './flush.ts';
 import { portions } from './group.ts';
 import { logError } from './log.ts';
-import { callOptions, checkRequest, faultsOf, toEnvelope, type Fault, type Request } from './request.ts';
+import { callOptions, checkRequest, faultsOf, toEnvelope, type Fault, type Origin, type Request } from './request.ts';
 import { setInputAside } from './payloads.ts';
-import { claimToken } from './replay.ts';
+import { claimTokens, type Claimed } from './replay.ts';
 import { isFull } from './room.ts';
 import type { Runtime } from './runtime.ts';
 import type { Task } from './task.ts';
@@ -34,11 +34,11 @@ export interface Accepted {
 export type Enqueued =
   Accepted | { readonly kind: 'conflict' } | { readonly kind: 'unknown' } | { readonly kind: 'full' };
 
-/** Who calls: keys are scoped to `owner`, and `source` is kept with the job. */
-export interface Caller {
-  readonly owner: string;
-  readonly source: string;
-}
+/** What is kept with a job of where it came from. */
+export type From = Pick<Origin, 'source' | 'parentId'>;
+
+/** Who calls: keys are scoped to `owner`. */
+export type Caller = From & { readonly owner: string };
 
 /** Accepts a checked call; under its idempotency key, once. */
 export async function submit(rt: Runtime, request: Request, caller: Caller): Promise<Enqueued> {
@@ -64,28 +64,36 @@ export async function submitAll(
 }
 
 /** What has to be committed for a call, or its answer where nothing has. */
-async function admit(rt: Runtime, request: Request, { owner, source }: Caller): Promise<Item | Enqueued> {
-  const now = rt.clock.now();
-  const id = newId(now, rt.random.bytes(9));
+async function admit(rt: Runtime, request: Request, { owner, ...from }: Caller): Promise<Item | Enqueued> {
   const token = request.options.idempotency_key;
-  if (token === undefined) return { envelope: toEnvelope(request, { id, source, now }), mode: 'new' };
-  try {
-    const claim = { token, jobId: id, digest: digestOf(request), ttlMs: IDEMPOTENCY_TTL_MS, now };
-    const { verdict, jobId, claimedAt } = await claimToken(rt, `key:${owner}`, claim);
-    if (verdict === 'conflict') return { kind: 'conflict' };
-    const envelope = toEnvelope(request, { id: jobId, source, now });
-    return verdict === 'fresh' ? { envelope, mode: 'new' } : again(rt, envelope, claimedAt);
-  } catch (error) {
-    logError('replay_guard.silent', error, { scope: 'key' });
-    return { kind: 'unknown' };
+  if (token !== undefined) {
+    const tokens = [{ token, ttlMs: IDEMPOTENCY_TTL_MS }];
+    return admitOnce(rt, request, { scope: `key:${owner}`, tokens, digest: digestOf(request) }, from);
   }
+  const now = rt.clock.now();
+  return { envelope: toEnvelope(request, { ...from, id: newId(now, rt.random.bytes(9)), now }), mode: 'new' };
+}
+
+async function admitOnce(rt: Runtime, request: Request, identity: Identity, from: From): Promise<Item | Enqueued> {
+  const now = rt.clock.now();
+  const claiming = await claimTokens(rt, identity, newId(now, rt.random.bytes(9)), now);
+  if (claiming.kind === 'silent') return { kind: 'unknown' };
+  if (claiming.kind === 'conflict') return claiming;
+  return itemOf(rt, toEnvelope(request, { ...from, id: claiming.id, now }), claiming);
+}
+
+/** Accepts a checked call under tokens: whoever claims them first makes the job, and all others are told of it. */
+export async function enqueueOnce(rt: Runtime, request: Request, identity: Identity, from: From): Promise<Enqueued> {
+  const item = await admitOnce(rt, request, identity, from);
+  return 'envelope' in item ? commit(rt, item) : item;
 }
 
 /**
- * Commits an envelope whose id was claimed before: the first request may have died between its claim and its commit.
- * One claimed longer ago than a row is sure to live is only answered.
+ * An envelope under a claimed id as it is committed. One claimed before may have lost its first request between the
+ * claim and the commit; one claimed longer ago than a row is sure to live is only answered.
  */
-export function again(rt: Runtime, envelope: Envelope, claimedAt: number): Item | Accepted {
+export function itemOf(rt: Runtime, envelope: Envelope, { fresh, claimedAt }: Claimed): Item | Accepted {
+  if (fresh) return { envelope, mode: 'new' };
   const old = rt.clock.now() - claimedAt > ENVELOPE_LIFE_MS;
   return old ? accepted(rt, envelope, true) : { envelope, mode: 'again' };
 }

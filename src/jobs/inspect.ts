@@ -2,6 +2,7 @@
 
 import type { Json } from '../core/json.ts';
 import { MAX_ROWS_SCANNED } from '../core/limits.ts';
+import type { Row, Statement } from '../core/ports.ts';
 import { isFinal, shownState, type State } from '../core/states.ts';
 import { revokeJob, selectJob, selectJobs, type JobFilter } from '../store/reads.ts';
 import { readJobRow, type JobRow } from '../store/rows.ts';
@@ -31,14 +32,26 @@ export async function waitForJob(rt: Runtime, id: string, milliseconds: number):
   }
 }
 
-/** A page of jobs, newest first. `next` is where the following page starts, also where this one is short. */
-export async function listJobs(
+export interface Page<T> {
+  readonly items: readonly T[];
+  /** Where the following page starts, also where this one is short; null where there is none. */
+  readonly next: string | null;
+}
+
+/** A page of jobs, newest first. */
+export async function listJobs(rt: Runtime, filter: JobFilter, limit: number): Promise<Page<JobRow>> {
+  return page(rt, selectJobs(filter, limit, rt.clock.now()), limit, readJobRow);
+}
+
+/** A page of what two statements find: the rows that match in a window, and how far the window reaches. */
+export async function page<T extends { readonly id: string }>(
   rt: Runtime,
-  filter: JobFilter,
+  statements: readonly Statement[],
   limit: number,
-): Promise<{ readonly items: readonly JobRow[]; readonly next: string | null }> {
-  const [matches, window] = await transact(rt, selectJobs(filter, limit, rt.clock.now()));
-  const items = (matches?.rows ?? []).map(readJobRow);
+  read: (row: Row) => T,
+): Promise<Page<T>> {
+  const [matches, window] = await transact(rt, statements);
+  const items = (matches?.rows ?? []).map(read);
   const last = items.at(-1);
   if (items.length === limit && last !== undefined) return { items, next: last.id };
   const scanned = window?.rows[0];

@@ -7,6 +7,8 @@ export interface Registry {
   readonly tasks: readonly Task[];
   /** The task a name or alias means. */
   find(name: string): Task | undefined;
+  /** The tasks that are run on an event: named whole, by `prefix.*`, or by `*`. */
+  handlersOf(event: string): readonly Task[];
 }
 
 /** Throws where two tasks claim one name. */
@@ -19,5 +21,14 @@ export function createRegistry(tasks: readonly Task[]): Registry {
       byName.set(name, task);
     }
   }
-  return { tasks, find: (name) => byName.get(name) };
+  return {
+    tasks,
+    find: (name) => byName.get(name),
+    handlersOf: (event) => tasks.filter(({ on }) => on.some((pattern) => matches(pattern, event))),
+  };
+}
+
+function matches(pattern: string, event: string): boolean {
+  if (pattern === '*') return true;
+  return pattern.endsWith('.*') ? event.startsWith(pattern.slice(0, -1)) : event === pattern;
 }

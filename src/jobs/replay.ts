@@ -1,12 +1,60 @@
-// Asking the replay guard, with an end to the waiting.
+// Asking the replay guard, with an end to the waiting: which job a call under its tokens is.
 
 import { within } from '../core/deadline.ts';
+import type { Identity, IdentityToken } from '../core/envelope.ts';
 import { ACCEPT_DEADLINE_MS } from '../core/limits.ts';
 import type { TokenAnswer, TokenClaim } from '../durable/replay-guard.ts';
+import { logError } from './log.ts';
 import type { Runtime } from './runtime.ts';
 
-/** Claims a token in a scope (a provider, a key owner). Rejects where the guard has not answered within 2.5 s. */
-export async function claimToken(rt: Runtime, scope: string, claim: TokenClaim): Promise<TokenAnswer> {
+/** Which job the tokens name. */
+export interface Claimed {
+  readonly id: string;
+  /** Nobody had claimed any of them before. */
+  readonly fresh: boolean;
+  readonly claimedAt: number;
+}
+
+/**
+ * `conflict`: a token names another call. `silent`: the guard did not answer for all of them; `id` is what it had said
+ * until then, and naming another job could lose this one.
+ */
+export type Claiming =
+  | ({ readonly kind: 'claimed' } & Claimed)
+  | { readonly kind: 'conflict' }
+  | { readonly kind: 'silent'; readonly id: string; readonly answered: boolean };
+
+/** Claims every token, every time and in order, for the job `id`; the last answer names the job. Never rejects. */
+export async function claimTokens(rt: Runtime, identity: Identity, id: string, now: number): Promise<Claiming> {
+  const claimed = { id, fresh: true, claimedAt: now };
+  for (const [at, token] of identity.tokens.entries()) {
+    let said;
+    try {
+      said = await claimToken(rt, identity.scope, claimOf(identity, token, claimed.id, now));
+    } catch (error) {
+      logError('replay_guard.silent', error, { scope: identity.scope.split(':')[0] });
+      return { kind: 'silent', id: claimed.id, answered: at > 0 };
+    }
+    if (token.party === undefined && said.verdict === 'conflict') return { kind: 'conflict' };
+    // Seen by the same party before, which tells it by its other tokens.
+    if (token.party !== undefined && said.verdict === 'duplicate') continue;
+    claimed.id = said.jobId;
+    claimed.claimedAt = said.claimedAt;
+    if (said.verdict !== 'fresh') claimed.fresh = false;
+  }
+  return { kind: 'claimed', ...claimed };
+}
+
+function claimOf(
+  { digest = '' }: Identity,
+  { token, ttlMs, party }: IdentityToken,
+  jobId: string,
+  now: number,
+): TokenClaim {
+  return { token, jobId, digest: party ?? digest, ttlMs, now };
+}
+
+async function claimToken(rt: Runtime, scope: string, claim: TokenClaim): Promise<TokenAnswer> {
   const answer = await within(rt.clock, ACCEPT_DEADLINE_MS, rt.replay.claim(scope, claim));
   if (answer.inTime) return answer.value;
   throw new Error('The replay guard did not answer in time.');

@@ -9,6 +9,7 @@ import { platformQueues } from '../queues.ts';
 import { d1Database, type DatabaseSize, type StatementCounts } from '../store/d1.ts';
 import { kvResults, r2Inputs } from '../store/payloads.ts';
 import { DelayBudget } from './delay-budget.ts';
+import { DeliveryLog } from './delivery-log.ts';
 import { Group } from './group.ts';
 import type { Registry } from './registry.ts';
 
@@ -18,6 +19,7 @@ export interface Isolate {
   readonly delays: DelayBudget;
   readonly counts: StatementCounts;
   readonly size: DatabaseSize;
+  readonly deliveries: DeliveryLog;
   /** Tells this isolate from the one before a hot reload; made by the first tick, where randomness is allowed. */
   name: string | undefined;
   /** When a batch last looked after owed rows on its way out. */
@@ -51,6 +53,7 @@ export function createIsolate(): Isolate {
     delays: new DelayBudget(),
     counts: new Map(),
     size: { bytes: 0 },
+    deliveries: new DeliveryLog(),
     name: undefined,
     idleRepairAt: 0,
   };

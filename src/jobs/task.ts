@@ -14,6 +14,8 @@ import {
 } from '../core/limits.ts';
 import { exponential, type RetryPolicy } from '../core/retry.ts';
 import type { QueueName } from '../queues.ts';
+import type { EnqueueOptions } from './enqueue.ts';
+import type { Once } from './child.ts';
 import type { Deferral } from './outcome.ts';
 
 /** What a task is given of the job it runs for. */
@@ -35,9 +37,27 @@ export interface Job {
   defer(
     later: { readonly seconds: number; readonly reason: string } | { readonly until: number; readonly reason: string },
   ): Deferral;
+  /**
+   * Enqueues another job, whose `parent_id` is this one; attempts that do the same in the same order make it once.
+   * Throws {@link InvalidCall} where the task refuses the input, and where the job could not be taken now.
+   */
+  enqueue<Schema extends z.ZodType, Output>(
+    task: Task<Schema, Output>,
+    input: z.input<Schema> & Json,
+    options?: EnqueueOptions,
+    once?: Once,
+  ): Promise<Child>;
+  /** The tasks that say they are run on an event. */
+  handlersOf(event: string): readonly Task[];
   readonly clock: Clock;
   readonly db: Database;
   readonly env: Env;
+}
+
+/** A job that another one enqueued. `created` is false where it was there before. */
+export interface Child {
+  readonly id: string;
+  readonly created: boolean;
 }
 
 /** The new run that an input is copied for. */
@@ -60,6 +80,11 @@ export interface Task<Schema extends z.ZodType = z.ZodType, Output = unknown> {
   /** Why a task with a hard limit over 60 s may stand in the queue of short work. */
   readonly longOnDefault: string | undefined;
   readonly resultTtlSeconds: number;
+  /**
+   * Events it is run on, as `process_webhook` names them: `github.push`, `mailgun.*`, `*`. Its input is then
+   * `{ provider, event, event_id, received_at, raw_key, webhook_data }`.
+   */
+  readonly on: readonly string[];
   /** Its input and result leave every store when its result expires; a dead letter keeps its input until resolved. */
   readonly sensitive: boolean;
   /**
@@ -108,6 +133,7 @@ export function defineTask<Schema extends z.ZodType, Output>(
     ...definition,
     aliases: definition.aliases ?? [],
     params: definition.params ?? [],
+    on: definition.on ?? [],
     retry: { max: retry?.max ?? DEFAULT_MAX_RETRIES, delays: retry?.delays ?? exponential },
     timeLimit: { softSeconds, hardSeconds },
     longOnDefault: definition.longOnDefault,

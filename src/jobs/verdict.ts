@@ -46,6 +46,8 @@ export function finishOf(attempt: Attempt, outcome: Outcome, moment: Moment): Fi
   switch (outcome.kind) {
     case 'success':
       return { ...common, state: 'SUCCESS', result: outcome.result, resultKey: outcome.resultKey };
+    case 'revoked':
+      return { ...common, state: 'REVOKED', error: errorOf(attempt.task.name, outcome.code, outcome.error) };
     case 'deferred':
       return {
         ...common,

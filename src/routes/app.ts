@@ -8,6 +8,7 @@ import { logError } from '../jobs/log.ts';
 import type { Runtime } from '../jobs/runtime.ts';
 import { authenticated, type Principal } from './auth.ts';
 import { deadLetterRoutes } from './dead-letters.ts';
+import { deliveryRoutes } from './deliveries.ts';
 import { debugRoutes } from './debug.ts';
 import { health } from './health.ts';
 import { jobRoutes } from './jobs.ts';
@@ -36,6 +37,7 @@ export function createApp(runtimeOf: (env: Env, context: ExecutionContext) => Ru
   closed.route('/api/v1/jobs', jobRoutes);
   closed.get('/api/v1/tasks', listTasks);
   closed.route('/api/v1/dead-letters', deadLetterRoutes);
+  closed.route('/api/v1/deliveries', deliveryRoutes);
   closed.use('/api/v1/debug/*', async (c, next) => (debugTasksOn(c.env) ? next() : c.notFound()));
   closed.route('/api/v1/debug', debugRoutes);
   app.route('/', closed);

@@ -12,6 +12,7 @@ export type Failure =
   | { readonly kind: 'unsupported_type'; readonly detail: string }
   | { readonly kind: 'invalid'; readonly errors: readonly Fault[] }
   | { readonly kind: 'bad_signature' }
+  | { readonly kind: 'stale_signature' }
   | { readonly kind: 'unavailable'; readonly detail: string; readonly retryAfterSeconds: number }
   | { readonly kind: 'not_configured'; readonly detail: string }
   | { readonly kind: 'internal' };
@@ -28,6 +29,7 @@ const TITLES = {
   malformed: [400, 'Malformed request'],
   unauthorized: [401, 'Not authenticated'],
   bad_signature: [401, 'Bad signature'],
+  stale_signature: [401, 'Stale signature'],
   forbidden: [403, 'Not allowed'],
   not_found: [404, 'Not found'],
   wrong_state: [409, 'Wrong state'],
@@ -46,13 +48,18 @@ export function problemOf(failure: Failure): Problem {
   return 'errors' in failure ? { ...problem, errors: failure.errors } : problem;
 }
 
-export function problem(failure: Failure): Response {
-  const body = problemOf(failure);
-  const headers = new Headers({ 'content-type': 'application/problem+json' });
+/** `status` and `beside`: where a sender understands another answer than the common one. */
+export function problem(
+  failure: Failure,
+  status = TITLES[failure.kind][0] as number,
+  beside: Readonly<Record<string, string>> = {},
+): Response {
+  const body = { ...problemOf(failure), status };
+  const headers = new Headers({ ...beside, 'content-type': 'application/problem+json' });
   if ('retryAfterSeconds' in failure) headers.set('retry-after', String(failure.retryAfterSeconds));
   if (failure.kind === 'not_configured') headers.set('retry-after', '60');
   if (failure.kind === 'unauthorized') headers.set('www-authenticate', 'Bearer');
-  return new Response(JSON.stringify(body), { status: body.status, headers });
+  return new Response(JSON.stringify(body), { status, headers });
 }
 
 /**
@@ -96,6 +103,8 @@ function detailOf(failure: Failure): string {
       return failure.errors.map(({ path, message }) => (path === '' ? message : `${path}: ${message}`)).join('; ');
     case 'bad_signature':
       return 'The signature is missing or does not match the body.';
+    case 'stale_signature':
+      return 'The signature is right, but its time is too long ago or too far ahead.';
     case 'internal':
       return 'Something here went wrong. It is logged.';
     case 'malformed':

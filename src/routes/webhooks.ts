@@ -1,117 +1,117 @@
-// POST /webhooks/:provider: size, signature, meaning, replay guard, job. Nothing is written for what is refused.
+// POST /webhooks/:provider: size, signature, meaning, job. Nothing is written for what is refused.
 
 import type { Context } from 'hono';
 import { within } from '../core/deadline.ts';
-import { formatInstant } from '../core/instant.ts';
 import { newId } from '../core/ids.ts';
-import { byteLength, type Json } from '../core/json.ts';
-import { ACCEPT_DEADLINE_MS, MAX_INLINE_WEBHOOK_BYTES, MAX_WEBHOOK_BODY_BYTES } from '../core/limits.ts';
-import { again, commit, requestOf, type Enqueued } from '../jobs/enqueue.ts';
+import type { Enqueued } from '../jobs/enqueue.ts';
 import { logError } from '../jobs/log.ts';
-import { toEnvelope } from '../jobs/request.ts';
-import { claimToken } from '../jobs/replay.ts';
 import type { Runtime } from '../jobs/runtime.ts';
-import { metadata, rawKey } from '../store/payloads.ts';
-import { processWebhook } from '../tasks/webhooks/process-webhook.ts';
-import type { Provider, WebhookEvent, WebhookRequest } from '../webhooks/provider.ts';
+import type { Verdict } from '../store/deliveries.ts';
+import type { Provider, WebhookEvent } from '../webhooks/provider.ts';
 import { findProvider } from '../webhooks/providers.ts';
+import { WebhookRequest } from '../webhooks/request.ts';
 import type { App } from './app.ts';
 import { readBytes } from './body.ts';
-import { NOT_TAKEN, problem } from './problems.ts';
+import { takeIn } from './intake.ts';
+import { NOT_TAKEN, problem, type Failure } from './problems.ts';
 
 export async function receiveWebhook(c: Context<App>): Promise<Response> {
   const name = c.req.param('provider') ?? '';
   const provider = findProvider(name);
   if (provider === undefined) return problem({ kind: 'not_found', what: `webhook provider ${JSON.stringify(name)}` });
-  const secrets = provider.secrets(c.env);
-  if (secrets.length === 0) return problem({ kind: 'not_configured', detail: `No secret is set for ${name}.` });
-  const body = await readBytes(c.req.raw, MAX_WEBHOOK_BODY_BYTES, c.get('rt').clock);
-  if (!body.ok) return problem(body.failure);
-  const request = { headers: c.req.raw.headers, body: body.value };
-  if (!(await provider.verify(request, secrets))) return problem({ kind: 'bad_signature' });
-  const reading = provider.read(request);
-  switch (reading.kind) {
-    case 'ignored':
-      return c.json({ status: 'ignored' });
-    case 'malformed':
-      return problem({ kind: 'malformed', detail: reading.detail });
-    case 'event':
-      return answer(await accept(c.get('rt'), provider, request, reading.event));
+  return new Receiving(c.get('rt'), provider).answer(c.req.raw);
+}
+
+/** One request of a provider, from its headers to its answer. */
+class Receiving {
+  readonly #rt: Runtime;
+  readonly #provider: Provider;
+  readonly #receivedAt: number;
+  #bytes = 0;
+
+  constructor(rt: Runtime, provider: Provider) {
+    this.#rt = rt;
+    this.#provider = provider;
+    this.#receivedAt = rt.clock.now();
+  }
+
+  async answer(raw: Request): Promise<Response> {
+    const { clock, env } = this.#rt;
+    const provider = this.#provider;
+    const keys = provider.keys(env);
+    if (keys.length === 0)
+      return this.#refuse('no_secret', { kind: 'not_configured', detail: NO_SECRET(provider.name) });
+    const body = await readBytes(raw, provider.maxBodyBytes, clock);
+    if (!body.ok) return this.#refuse(body.failure.kind, body.failure);
+    this.#bytes = body.value.byteLength;
+    const request = new WebhookRequest(raw.headers, body.value);
+    const signature = await provider.verify(request, keys, clock.now(), env);
+    if (signature !== 'good') {
+      return this.#refuseForGood({ kind: signature === 'stale' ? 'stale_signature' : 'bad_signature' });
+    }
+    const reading = await provider.read(request);
+    switch (reading.kind) {
+      case 'malformed':
+        return this.#refuseForGood({ kind: 'malformed', detail: reading.detail });
+      case 'ignored':
+        this.#record(reading.event, null, 'ignored', null);
+        return Response.json({ status: 'ignored' });
+      case 'handshake':
+        this.#record(reading.event, null, 'handshake', null);
+        return new Response(reading.text, { headers: { 'content-type': 'text/plain; charset=utf-8' } });
+      case 'event':
+        return this.#take(request, reading.event);
+    }
+  }
+
+  async #take(request: WebhookRequest, event: WebhookEvent): Promise<Response> {
+    const left = this.#provider.answerWithinMs - (this.#rt.clock.now() - this.#receivedAt);
+    const taking = takeIn(this.#rt, this.#provider, request, event).catch((error: unknown): Enqueued => {
+      logError('webhook.not_taken', error, { provider: this.#provider.name, event: event.event });
+      return { kind: 'unknown' };
+    });
+    // It goes on when its sender is no longer kept waiting.
+    this.#rt.waitUntil(taking);
+    const taken = await within(this.#rt.clock, left, taking);
+    const enqueued: Enqueued = taken.inTime ? taken.value : { kind: 'unknown' };
+    if (enqueued.kind !== 'accepted') return this.#notTaken(event, enqueued.kind === 'full' ? 'full' : 'unknown');
+    const status = enqueued.replayed ? 'duplicate' : 'accepted';
+    this.#record(event.event, event.eventId, status, enqueued.id);
+    const headers = { 'x-job-id': enqueued.id };
+    // Exactly 200: Mailgun tries again on any other 2xx.
+    if (event.reply !== undefined) return new Response(null, { headers });
+    return Response.json({ status, job_id: enqueued.id }, { headers });
+  }
+
+  #notTaken({ reply }: WebhookEvent, why: keyof typeof NOT_TAKEN): Response {
+    this.#rt.isolate.deliveries.refuse(this.#rt, this.#provider.name, 'unavailable');
+    return reply?.notTaken === undefined ? problem(NOT_TAKEN[why]) : Response.json(reply.notTaken);
+  }
+
+  #refuseForGood(failure: Failure): Response {
+    const { status, headers } = this.#provider.refusal ?? {};
+    return this.#refuse(failure.kind, failure, status, headers);
+  }
+
+  #refuse(reason: string, failure: Failure, status?: number, headers?: Readonly<Record<string, string>>): Response {
+    this.#rt.isolate.deliveries.refuse(this.#rt, this.#provider.name, reason);
+    return problem(failure, status, headers);
+  }
+
+  #record(event: string, eventId: string | null, verdict: Verdict, jobId: string | null): void {
+    const receivedAt = this.#receivedAt;
+    this.#rt.isolate.deliveries.write(this.#rt, {
+      id: newId(receivedAt, this.#rt.random.bytes(9)),
+      provider: this.#provider.name,
+      event,
+      event_id: eventId,
+      verdict,
+      job_id: jobId,
+      bytes: this.#bytes,
+      latency_ms: this.#rt.clock.now() - receivedAt,
+      received_at: receivedAt,
+    });
   }
 }
 
-/** Makes a verified delivery one job, however often and however concurrently it comes. */
-async function accept(
-  rt: Runtime,
-  provider: Provider,
-  request: WebhookRequest,
-  event: WebhookEvent,
-): Promise<Enqueued> {
-  const now = rt.clock.now();
-  let claimed;
-  try {
-    claimed = await claimTokens(rt, provider.name, event, now);
-  } catch (error) {
-    logError('replay_guard.silent', error, { scope: provider.name });
-    return { kind: 'unknown' };
-  }
-  const { id, fresh, claimedAt } = claimed;
-  const key = rawKey(provider.name, id);
-  // Counted as it will be carried: an odd byte of the body may be three in the job.
-  const small = request.body.byteLength <= 4 * MAX_INLINE_WEBHOOK_BYTES;
-  const inline = small && byteLength(JSON.stringify(event.payload)) <= MAX_INLINE_WEBHOOK_BYTES;
-  const keeping = fresh || !inline ? keepRaw(rt, key, request, now) : Promise.resolve(true);
-  // A body that rides in the job survives without its stored copy; one that does not is worthless without.
-  if (!inline && !(await keeping)) return { kind: 'unknown' };
-  const input = {
-    webhook_type: provider.name,
-    event: event.event,
-    event_id: event.eventId,
-    received_at: formatInstant(now),
-    source_ip: request.headers.get('cf-connecting-ip'),
-    bytes: request.body.byteLength,
-    raw_key: key,
-    webhook_data: inline ? (event.payload as Json) : null,
-  };
-  const envelope = toEnvelope(requestOf(processWebhook, input), { id, source: `webhook:${provider.name}`, now });
-  const item = fresh ? { envelope, mode: 'new' as const } : again(rt, envelope, claimedAt);
-  if (!('envelope' in item)) return item;
-  const [enqueued] = await Promise.all([commit(rt, item), keeping]);
-  return enqueued;
-}
-
-/** Claims every token of a delivery, every time and in order; the last answer names the job. */
-async function claimTokens(
-  rt: Runtime,
-  scope: string,
-  { tokens }: WebhookEvent,
-  now: number,
-): Promise<{ id: string; fresh: boolean; claimedAt: number }> {
-  const claimed = { id: newId(now, rt.random.bytes(9)), fresh: true, claimedAt: now };
-  for (const { token, ttlMs } of tokens) {
-    const said = await claimToken(rt, scope, { token, jobId: claimed.id, digest: '', ttlMs, now });
-    claimed.id = said.jobId;
-    claimed.claimedAt = said.claimedAt;
-    if (said.verdict !== 'fresh') claimed.fresh = false;
-  }
-  return claimed;
-}
-
-async function keepRaw(rt: Runtime, key: string, { headers, body }: WebhookRequest, now: number): Promise<boolean> {
-  try {
-    const contentType = headers.get('content-type') ?? 'application/octet-stream';
-    const putting = rt.env.OBJECTS.put(key, body, metadata(contentType, now));
-    // A delivery that is durable must be answered; its copy may still arrive.
-    rt.waitUntil(putting.catch(() => undefined));
-    return (await within(rt.clock, ACCEPT_DEADLINE_MS, putting)).inTime;
-  } catch (error) {
-    logError('webhook.raw_not_kept', error, { key, bytes: body.byteLength });
-    return false;
-  }
-}
-
-function answer(enqueued: Enqueued): Response {
-  if (enqueued.kind !== 'accepted') return problem(NOT_TAKEN[enqueued.kind === 'full' ? 'full' : 'unknown']);
-  const status = enqueued.replayed ? 'duplicate' : 'accepted';
-  return Response.json({ status, job_id: enqueued.id }, { headers: { 'x-job-id': enqueued.id } });
-}
+const NO_SECRET = (name: string): string => `No secret is set for ${name}, or none that can be read.`;

@@ -105,7 +105,7 @@ export function readBeat(row: Row): z.infer<typeof beatRow> {
 export interface Finish {
   readonly id: string;
   readonly claim: number;
-  readonly state: Extract<State, 'SUCCESS' | 'FAILURE' | 'RETRY' | 'PENDING'>;
+  readonly state: Extract<State, 'SUCCESS' | 'FAILURE' | 'RETRY' | 'PENDING' | 'REVOKED'>;
   readonly startedAt: number;
   /** When it ended. */
   readonly at: number;

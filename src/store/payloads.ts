@@ -15,6 +15,11 @@ export function rawKey(provider: string, jobId: string): string {
   return `webhooks/${provider}/${jobId}`;
 }
 
+/** Whether an object is the raw body of a webhook. */
+export function isRaw(key: string): boolean {
+  return key.startsWith('webhooks/');
+}
+
 const OURS = /^(?:inputs|webhooks\/[a-z]+)\/([^/]+)$/;
 
 /** The job an object is kept for; undefined where the key is none of ours, but a task's. */

@@ -1,41 +1,97 @@
 // What a provider of webhooks must be able to say of a request. Translation only: nothing here enqueues.
 
+import type { IdentityToken } from '../core/envelope.ts';
+import { sha256Hex } from '../core/digest.ts';
+import type { Key } from '../core/hmac.ts';
+import type { Json } from '../core/json.ts';
+import { MAX_EVENT_ID_CHARS, WEBHOOK_TOKEN_TTL_MS } from '../core/limits.ts';
 import type { Env } from '../env.ts';
+import type { WebhookRequest } from './request.ts';
 
 /** What a job is made of. */
 export interface WebhookEvent {
   readonly event: string;
   /** The provider's own id of this delivery; null where it sent none. */
   readonly eventId: string | null;
-  readonly payload: unknown;
+  /** What it says; undefined where it is too large to be looked into here. */
+  readonly payload: Json | undefined;
   /** What makes this delivery this delivery. Claimed in order; the last one decides which job it is. */
-  readonly tokens: readonly { readonly token: string; readonly ttlMs: number }[];
+  readonly tokens: readonly IdentityToken[];
+  /** Where a person waits for the answer: it is empty when the delivery is taken, and this, with 200, when it is not. */
+  readonly reply?: { readonly notTaken: Json | undefined };
 }
 
 export type Reading =
   | { readonly kind: 'event'; readonly event: WebhookEvent }
-  /** Verified, and nothing to do: a handshake. */
-  | { readonly kind: 'ignored' }
+  /** Verified, and nothing to do. */
+  | { readonly kind: 'ignored'; readonly event: string }
+  /** Verified, and answered with this text. */
+  | { readonly kind: 'handshake'; readonly event: string; readonly text: string }
   /** Verified, and not what this provider sends. */
   | { readonly kind: 'malformed'; readonly detail: string };
 
-export interface WebhookRequest {
-  readonly headers: Headers;
-  /** The exact bytes that were signed. */
-  readonly body: Uint8Array<ArrayBuffer>;
-}
+/** `stale`: rightly signed, but too long ago or too far ahead. */
+export type Signature = 'good' | 'bad' | 'stale';
 
 export interface Provider {
   readonly name: string;
-  /** The current secret and the one before the last rotation; empty where none is configured. */
-  secrets(env: Env): readonly string[];
-  /** Whether one of the secrets signed exactly these bytes. Never throws. */
-  verify(request: WebhookRequest, secrets: readonly string[]): Promise<boolean>;
-  /** Only called for a verified request. */
-  read(request: WebhookRequest): Reading;
+  /** Largest body it sends. */
+  readonly maxBodyBytes: number;
+  /** Whether it tries again by itself where it is not answered with a 2xx. */
+  readonly triesAgain: boolean;
+  /** How long it may be kept waiting. */
+  readonly answerWithinMs: number;
+  /** What a request is answered with that is refused for good, where it is not 401 or 400; and what is said beside it. */
+  readonly refusal?: { readonly status?: number; readonly headers?: Readonly<Record<string, string>> };
+  /** Headers that {@link read} needs beside the content type: kept with the body. */
+  readonly readsHeaders: readonly string[];
+  /** The current key and the one before the last rotation; empty where none is set. */
+  keys(env: Env): readonly Key[];
+  /** Whether one of the keys signed this. `now` is epoch ms. Never rejects. */
+  verify(request: WebhookRequest, keys: readonly Key[], now: number, env: Env): Promise<Signature>;
+  /** Only called for a verified request, or for one that was. */
+  read(request: WebhookRequest): Promise<Reading>;
 }
 
-/** Secrets that are set, in the order in which they are tried. An empty one is none: its HMAC would verify. */
-export function configured(...secrets: readonly (string | undefined)[]): readonly string[] {
-  return secrets.filter((secret) => secret !== undefined && secret !== '') as string[];
+/** The keys that are set, in the order in which they are tried. */
+export function present(...keys: readonly (Key | undefined)[]): readonly Key[] {
+  return keys.filter((key) => key !== undefined);
+}
+
+export function malformed(detail: string): Reading {
+  return { kind: 'malformed', detail };
+}
+
+/** A token of what tells a delivery apart, whatever was in it and however long. */
+export function token(kind: string, ...parts: readonly (string | number)[]): IdentityToken {
+  return { token: `${kind}:${sha256Hex(JSON.stringify(parts))}`, ttlMs: WEBHOOK_TOKEN_TTL_MS };
+}
+
+/** An id or a name as it came in a header or a body: anybody may have made it long, or no text at all. */
+export function idOf(value: unknown): string | null {
+  return typeof value === 'string' && value !== '' ? value.slice(0, MAX_EVENT_ID_CHARS) : null;
+}
+
+/** The name of an event, as tasks name it; `unknown` for what is no name. */
+export function eventName(value: unknown): string {
+  return typeof value === 'string' && /^[\w.:-]{1,100}$/.test(value) ? value : 'unknown';
+}
+
+export type JsonObject = Readonly<Record<string, Json>>;
+
+/** A JSON object, or an empty one for any other value: what providers send where there is nothing differs. */
+export function objectIn(value: unknown): JsonObject {
+  // What came in as JSON: an object that is no array has nothing but JSON in it.
+  return value !== null && typeof value === 'object' && !Array.isArray(value) ? (value as JsonObject) : {};
+}
+
+/** Seconds of a signed timestamp in exactly ten digits; undefined for anything else. */
+export function tenDigits(text: string): number | undefined {
+  return /^\d{10}$/.test(text) ? Number(text) : undefined;
+}
+
+/** Whether a time lies in `[now - past, now + ahead]`. All but `now` (epoch ms) in seconds. */
+export function isTimely(atSeconds: number, now: number, pastSeconds: number, aheadSeconds: number): boolean {
+  const age = now / 1_000 - atSeconds;
+  return age <= pastSeconds && -age <= aheadSeconds;
 }

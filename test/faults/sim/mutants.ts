@@ -188,8 +188,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'replayed-key-makes-new-job',
     file: 'jobs/enqueue.ts',
-    find: 'const envelope = toEnvelope(request, { id: jobId, source, now });',
-    replace: "const envelope = toEnvelope(request, { id: verdict === 'fresh' ? jobId : id, source, now });",
+    find: 'toEnvelope(request, { ...from, id: claiming.id, now })',
+    replace: 'toEnvelope(request, { ...from, id: newId(now, rt.random.bytes(9)), now })',
   },
   {
     name: 'replayed-key-not-committed',

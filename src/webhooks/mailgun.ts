@@ -1,0 +1,115 @@
+// Mailgun: events as JSON, inbound routes and legacy events as forms. Only the time and the token are signed, never what
+// is said beside them, so a token counts once whatever it comes with.
+// https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks/securing-webhooks
+
+import { digestFromHex, textKey, verifyHmac, withPrefix } from '../core/hmac.ts';
+import type { Json } from '../core/json.ts';
+import {
+  MAILGUN_WINDOW_HOURS,
+  MAX_MAILGUN_WINDOW_HOURS,
+  MAX_WEBHOOK_BODY_BYTES,
+  SIGNATURE_WINDOW_SECONDS,
+  WEBHOOK_ANSWER_MS,
+} from '../core/limits.ts';
+import type { IdentityToken } from '../core/envelope.ts';
+import type { Env } from '../env.ts';
+import {
+  eventName,
+  idOf,
+  isTimely,
+  malformed,
+  objectIn,
+  present,
+  tenDigits,
+  token,
+  type JsonObject,
+  type Provider,
+  type WebhookEvent,
+} from './provider.ts';
+import { lastField, objectOf, type Fields, type WebhookRequest } from './request.ts';
+
+const NOTHING = new Uint8Array(0);
+
+export const mailgun: Provider = {
+  name: 'mailgun',
+  maxBodyBytes: MAX_WEBHOOK_BODY_BYTES,
+  triesAgain: true,
+  answerWithinMs: WEBHOOK_ANSWER_MS,
+  // It stops at 406 and tries everything else again, for hours.
+  refusal: { status: 406 },
+  readsHeaders: [],
+  keys: (env) => present(textKey(env.MAILGUN_SIGNING_KEY), textKey(env.MAILGUN_SIGNING_KEY_PREVIOUS)),
+  async verify(request, keys, now, env) {
+    const { timestamp, token: once, signature } = await signedPart(request);
+    const at = tenDigits(timestamp);
+    if (at === undefined || !/^[\x21-\x7e]{20,100}$/.test(once)) return 'bad';
+    const good = await verifyHmac(keys, withPrefix(timestamp + once, NOTHING), digestFromHex(signature));
+    if (!good) return 'bad';
+    return isTimely(at, now, 3_600 * windowHours(env), SIGNATURE_WINDOW_SECONDS) ? 'good' : 'stale';
+  },
+  async read(request) {
+    const fields = await request.fields();
+    const { token: once } = await signedPart(request);
+    if (fields !== undefined) return { kind: 'event', event: formEvent(fields, once) };
+    const json = request.json();
+    const data = json.ok ? objectIn(json.value)['event-data'] : undefined;
+    if (data === undefined) return malformed('the block "event-data" is missing');
+    return { kind: 'event', event: jsonEvent(objectIn(data), once) };
+  },
+};
+
+/** How long after its signature a delivery may come. Retries end after 8 h, tokens are forgotten after 7 days. */
+function windowHours({ MAILGUN_WINDOW_HOURS: wanted }: Env): number {
+  const hours = Number(wanted);
+  return hours > 0 ? Math.min(hours, MAX_MAILGUN_WINDOW_HOURS) : MAILGUN_WINDOW_HOURS;
+}
+
+interface SignedPart {
+  readonly timestamp: string;
+  readonly token: string;
+  readonly signature: string;
+}
+
+async function signedPart(request: WebhookRequest): Promise<SignedPart> {
+  const fields = await request.fields();
+  if (fields !== undefined) {
+    const [timestamp, once, signature] = ['timestamp', 'token', 'signature'].map((name) => lastField(fields, name));
+    return { timestamp: timestamp ?? '', token: once ?? '', signature: signature ?? '' };
+  }
+  const json = request.isForm ? undefined : request.json();
+  const block = json?.ok === true ? objectIn(objectIn(json.value)['signature']) : {};
+  // The documentation says number, every request says text; signed is what is written.
+  return {
+    timestamp: textOf(block['timestamp']),
+    token: textOf(block['token']),
+    signature: textOf(block['signature']),
+  };
+}
+
+function textOf(value: Json | undefined): string {
+  return typeof value === 'string' || typeof value === 'number' ? String(value) : '';
+}
+
+function jsonEvent(data: JsonObject, once: string): WebhookEvent {
+  // The token comes last: it is what is signed.
+  const tokens = [...eventTokens(data), token('token', once)];
+  return { event: eventName(data['event']), eventId: idOf(data['id']), payload: data, tokens };
+}
+
+/** What tells an event of the Events API or a webhook apart: ids are unique within a day only. */
+export function eventTokens(data: JsonObject): readonly IdentityToken[] {
+  const { id, event, timestamp } = data;
+  if (typeof id !== 'string' || id === '') return [];
+  return [token('event', id, eventName(event), Math.floor(Number(timestamp)) || 0)];
+}
+
+const SIGNATURE_FIELDS = ['token', 'signature'];
+
+// A route's mail has no "event"; a legacy event has. A route that stores says where instead of sending the files.
+function formEvent(fields: Fields, once: string): WebhookEvent {
+  const payload = objectOf(fields.filter(([name]) => !SIGNATURE_FIELDS.includes(name)));
+  const legacy = lastField(fields, 'event');
+  const event = legacy === '' ? (lastField(fields, 'message-url') === '' ? 'inbound' : 'stored') : eventName(legacy);
+  const messageId = lastField(fields, 'Message-Id');
+  return { event, eventId: idOf(messageId), payload, tokens: [token('token', once)] };
+}

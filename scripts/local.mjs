@@ -23,10 +23,21 @@ const varsFile = join(root, '.dev.vars');
 const SETTINGS = {
   ADMIN_API_KEY: () => `lovage_${randomBytes(24).toString('base64url')}`,
   GITHUB_WEBHOOK_SECRET: () => randomBytes(24).toString('base64url'),
+  MAILGUN_SIGNING_KEY: () => randomBytes(16).toString('hex'),
+  SLACK_SIGNING_SECRET: () => randomBytes(16).toString('hex'),
+  OPENPHONE_SIGNING_KEY: () => randomBytes(32).toString('base64'),
   DEBUG_TASKS: () => '1',
 };
 /** Read from the environment where it has them, never made. */
-const OPTIONAL = ['GITHUB_WEBHOOK_SECRET_PREVIOUS', 'DATABASE_LIMIT_MB', 'DEBUG_EFFECTS_URL'];
+const OPTIONAL = [
+  'GITHUB_WEBHOOK_SECRET_PREVIOUS',
+  'MAILGUN_SIGNING_KEY_PREVIOUS',
+  'MAILGUN_WINDOW_HOURS',
+  'SLACK_SIGNING_SECRET_PREVIOUS',
+  'OPENPHONE_SIGNING_KEY_PREVIOUS',
+  'DATABASE_LIMIT_MB',
+  'DEBUG_EFFECTS_URL',
+];
 
 /** Every setting by name, as `.dev.vars` and the environment have it: the environment wins. Writes nothing. */
 export async function readSettings(environment) {

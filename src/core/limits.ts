@@ -39,8 +39,10 @@ export const MAILGUN_WINDOW_HOURS = 12;
 /** Tokens live 7 days; a window may not be longer. */
 export const MAX_MAILGUN_WINDOW_HOURS = 144;
 /** How long a provider is kept waiting: Slack gives up after 3 s, GitHub after 10. */
-export const SLACK_ANSWER_MS = 2_500;
+export const SLACK_ANSWER_MS = 2_800;
 export const WEBHOOK_ANSWER_MS = 9_000;
+/** How long acceptance waits for the replay guard: longer than for what it can do without. Slack is answered before. */
+export const GUARD_DEADLINE_MS = 4_000;
 /** A job accepted while the replay guard was silent asks it again after this. */
 export const GUARD_RETRY_MS = 15_000;
 /** A claimed token whose job has no row after this has lost its request: D1 and the queue retry for minutes, no longer. */

@@ -37,18 +37,26 @@ export async function flush(rt: Runtime, items: readonly Item[]): Promise<readon
   const owners = ownerOfEachId(items);
   const owning = new Set(owners);
   const eager = new Set(owners.filter(({ envelope }) => hasMessageNow(rt, envelope, sentAt)));
-  const atOnce = owners.filter((item) => item.mode === 'new' && eager.has(item));
-  const [rows, sent] = await Promise.all([
+  const insertThose = (those: readonly Item[]): Promise<Map<string, RowOutcome>> =>
     insertAll(
       rt,
-      owners.map((item) => ({ envelope: item.envelope, sentAt: eager.has(item) ? sentAt : null })),
+      those.map((item) => ({ envelope: item.envelope, sentAt: eager.has(item) ? sentAt : null })),
       sentAt,
+    );
+  const fresh = owners.filter(({ mode }) => mode === 'new');
+  const [made, { rows: found, known }, sent] = await Promise.all([
+    insertThose(fresh),
+    findOrInsert(
+      rt,
+      owners.filter(({ mode }) => mode === 'again'),
+      insertThose,
     ),
     handOut(
       rt,
-      atOnce.map(({ envelope }) => messageFor(envelope, sentAt)),
+      fresh.filter((item) => eager.has(item)).map(({ envelope }) => messageFor(envelope, sentAt)),
     ),
   ]);
+  const rows = new Map([...made, ...found]);
   const late = owners.filter((item) => needsLateMessage(item, eager.has(item), rows.get(item.envelope.id)));
   const sentLate = await handOut(
     rt,
@@ -57,7 +65,6 @@ export async function flush(rt: Runtime, items: readonly Item[]): Promise<readon
   );
   const sendings = new Map([...sent, ...sentLate]);
   await oweFailed(rt, sendings, rows, sentAt);
-  const known = await readKnown(rt, items, rows);
   return items.map((item) => {
     const { id } = item.envelope;
     const row = rows.get(id) ?? 'silent';
@@ -68,6 +75,24 @@ export async function flush(rt: Runtime, items: readonly Item[]): Promise<readon
       ...(stand === undefined ? {} : { known: stand }),
     };
   });
+}
+
+type Known = ReadonlyMap<string, { state: State; dueAt: number }>;
+
+/** Rows that may be there already are looked for first: nearly all are, and their inputs need not travel again. */
+async function findOrInsert(
+  rt: Runtime,
+  items: readonly Item[],
+  insertThose: (missing: readonly Item[]) => Promise<Map<string, RowOutcome>>,
+): Promise<{ readonly rows: Map<string, RowOutcome>; readonly known: Known }> {
+  if (items.length === 0) return { rows: new Map(), known: new Map() };
+  const ids = items.map(({ envelope }) => envelope.id);
+  const found = await quietly(rt, selectStates(ids));
+  // Whoever does not answer a question takes no row either.
+  if (found === undefined) return { rows: new Map(ids.map((id) => [id, 'silent'])), known: new Map() };
+  const known = readStates(found);
+  const inserted = await insertThose(items.filter(({ envelope }) => !known.has(envelope.id)));
+  return { rows: new Map([...[...known.keys()].map((id) => [id, 'exists'] as const), ...inserted]), known };
 }
 
 // Copies of one request may meet in one group: one of them makes the row and sends, the one that is surely new if any.
@@ -92,6 +117,7 @@ function needsLateMessage(item: Item, eager: boolean, row: RowOutcome | undefine
 }
 
 async function insertAll(rt: Runtime, rows: readonly NewRow[], now: number): Promise<Map<string, RowOutcome>> {
+  if (rows.length === 0) return new Map();
   const outcome = await insert(rt, rows, now);
   if (outcome !== 'refused') {
     return new Map(
@@ -132,18 +158,6 @@ async function oweFailed(
       sentAt,
     ),
   );
-}
-
-async function readKnown(
-  rt: Runtime,
-  items: readonly Item[],
-  rows: ReadonlyMap<string, RowOutcome>,
-): Promise<ReadonlyMap<string, { state: State; dueAt: number }>> {
-  const ids = items.filter(({ mode }) => mode === 'again').map(({ envelope }) => envelope.id);
-  const existing = ids.filter((id) => rows.get(id) === 'exists');
-  if (existing.length === 0) return new Map();
-  const answer = await quietly(rt, selectStates(existing));
-  return readStates(answer ?? []);
 }
 
 async function quietly(rt: Runtime, statement: Statement): Promise<readonly Record<string, unknown>[] | undefined> {

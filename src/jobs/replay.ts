@@ -2,7 +2,7 @@
 
 import { within } from '../core/deadline.ts';
 import type { Identity, IdentityToken } from '../core/envelope.ts';
-import { ACCEPT_DEADLINE_MS } from '../core/limits.ts';
+import { GUARD_DEADLINE_MS } from '../core/limits.ts';
 import type { TokenAnswer, TokenClaim } from '../durable/replay-guard.ts';
 import { logError } from './log.ts';
 import type { Runtime } from './runtime.ts';
@@ -55,7 +55,7 @@ function claimOf(
 }
 
 async function claimToken(rt: Runtime, scope: string, claim: TokenClaim): Promise<TokenAnswer> {
-  const answer = await within(rt.clock, ACCEPT_DEADLINE_MS, rt.replay.claim(scope, claim));
+  const answer = await within(rt.clock, GUARD_DEADLINE_MS, rt.replay.claim(scope, claim));
   if (answer.inTime) return answer.value;
   throw new Error('The replay guard did not answer in time.');
 }

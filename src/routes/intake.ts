@@ -5,7 +5,7 @@ import { within } from '../core/deadline.ts';
 import type { Envelope, Identity } from '../core/envelope.ts';
 import { formatInstant } from '../core/instant.ts';
 import { byteLength, type Json } from '../core/json.ts';
-import { ACCEPT_DEADLINE_MS, MAX_PAYLOAD_BYTES } from '../core/limits.ts';
+import { MAX_PAYLOAD_BYTES, PAYLOAD_DEADLINE_MS } from '../core/limits.ts';
 import { commit, itemOf, requestOf, type Enqueued } from '../jobs/enqueue.ts';
 import type { Item } from '../jobs/flush.ts';
 import { logError } from '../jobs/log.ts';
@@ -69,6 +69,8 @@ function fits(payload: Json, bodyBytes: number): boolean {
   return bodyBytes <= most / 6 || byteLength(JSON.stringify(payload)) <= most;
 }
 
+// A payload that is in the job survives without its stored copy, so nobody waits for that; one that is not in the job is
+// worthless without. A copy of a delivery that is a job already keeps nothing.
 async function keepAndCommit(
   rt: Runtime,
   provider: Provider,
@@ -76,10 +78,11 @@ async function keepAndCommit(
   item: Item | Enqueued,
 ): Promise<Enqueued> {
   if (!('envelope' in item)) return item;
-  const keeping = keepRaw(rt, provider, request, item.envelope);
-  // A payload that is in the job survives without its stored copy; one that is not is worthless without.
-  if (!hasPayload(item.envelope) && !(await keeping)) return { kind: 'unknown' };
-  const [enqueued] = await Promise.all([commit(rt, item), keeping]);
+  const keep = (): Promise<boolean> => keepRaw(rt, provider, request, item.envelope);
+  if (!hasPayload(item.envelope)) return (await keep()) ? commit(rt, item) : { kind: 'unknown' };
+  if (item.mode === 'new') rt.waitUntil(keep());
+  const enqueued = await commit(rt, item);
+  if (item.mode === 'again' && enqueued.kind === 'accepted' && !enqueued.replayed) rt.waitUntil(keep());
   return enqueued;
 }
 
@@ -95,17 +98,17 @@ async function keepRaw(
   { id, acceptedAt }: Envelope,
 ): Promise<boolean> {
   const key = rawKey(name, id);
+  const kept = metadata(headers.get('content-type') ?? 'application/octet-stream', acceptedAt);
+  const read = readsHeaders.flatMap((header) => {
+    const value = headers.get(header);
+    return value === null ? [] : [[header, value.slice(0, MAX_KEPT_HEADER_CHARS)] as const];
+  });
+  const customMetadata = { ...kept.customMetadata, ...Object.fromEntries(read) };
   try {
-    const kept = metadata(headers.get('content-type') ?? 'application/octet-stream', acceptedAt);
-    const read = readsHeaders.flatMap((header) => {
-      const value = headers.get(header);
-      return value === null ? [] : [[header, value.slice(0, MAX_KEPT_HEADER_CHARS)] as const];
-    });
-    const customMetadata = { ...kept.customMetadata, ...Object.fromEntries(read) };
     const putting = rt.env.OBJECTS.put(key, body, { ...kept, customMetadata });
-    // A delivery that is durable must be answered; its copy may still arrive.
-    rt.waitUntil(putting.catch(() => undefined));
-    return (await within(rt.clock, ACCEPT_DEADLINE_MS, putting)).inTime;
+    const { inTime } = await within(rt.clock, PAYLOAD_DEADLINE_MS, putting);
+    if (inTime) return true;
+    throw new Error('The store did not answer in time.');
   } catch (error) {
     logError('webhook.raw_not_kept', error, { key, bytes: body.byteLength });
     return false;

@@ -3,6 +3,7 @@
 import type { Context } from 'hono';
 import { within } from '../core/deadline.ts';
 import { newId } from '../core/ids.ts';
+import type { Env } from '../env.ts';
 import type { Enqueued } from '../jobs/enqueue.ts';
 import { logError } from '../jobs/log.ts';
 import type { Runtime } from '../jobs/runtime.ts';
@@ -19,7 +20,7 @@ export async function receiveWebhook(c: Context<App>): Promise<Response> {
   const name = c.req.param('provider') ?? '';
   const provider = findProvider(name);
   if (provider === undefined) return problem({ kind: 'not_found', what: `webhook provider ${JSON.stringify(name)}` });
-  return new Receiving(c.get('rt'), provider).answer(c.req.raw);
+  return new Receiving(c.get('rt'), provider).answer(c.req.raw, c.env);
 }
 
 /** One request of a provider, from its headers to its answer. */
@@ -35,8 +36,8 @@ class Receiving {
     this.#receivedAt = rt.clock.now();
   }
 
-  async answer(raw: Request): Promise<Response> {
-    const { clock, env } = this.#rt;
+  async answer(raw: Request, env: Env): Promise<Response> {
+    const { clock } = this.#rt;
     const provider = this.#provider;
     const keys = provider.keys(env);
     if (keys.length === 0)

@@ -139,7 +139,7 @@ const REVOKED_WHILE_RUNNING = `json_object('code', 'revoked', 'message', 'Revoke
 const FINISH = `UPDATE jobs SET
   state = ${OUTCOME},
   finished_at = CASE WHEN done.state IN ${FINAL_SQL} OR jobs.revoke_requested > 0 THEN done.at END,
-  error = iif(${OUTCOME} = ${target('stop')}, ${REVOKED_WHILE_RUNNING}, done.error),
+  error = iif(${OUTCOME} <> done.state, ${REVOKED_WHILE_RUNNING}, done.error),
   attempt = jobs.attempt - done.give_back,
   started_at = iif(done.give_back AND jobs.attempt = 1, NULL, done.started_at),
   due_at = coalesce(done.due_at, jobs.due_at), sent_at = done.sent_at, result = done.result,

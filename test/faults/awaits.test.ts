@@ -8,7 +8,7 @@ import { requeue, requeueMany } from '../../src/jobs/requeue.ts';
 import { defineTask, type Job } from '../../src/jobs/task.ts';
 import { insertEffect } from '../../src/store/debug-effects.ts';
 import { emptyDatabase, START, type Bench } from '../worker/bench.ts';
-import { DEATHS, Life, World } from '../worker/world.ts';
+import { dieEverywhere, World } from '../worker/world.ts';
 
 beforeEach(emptyDatabase);
 
@@ -114,20 +114,6 @@ async function goOn(world: World, bench: Bench, minutes: number): Promise<void> 
     await world.pass(MINUTE);
     await world.run(tick(bench.rt, undefined));
     await world.deliver(bench);
-  }
-}
-
-/** Tries `attempt` with a death at every call it makes, in every way to die; at least `least` calls. */
-async function dieEverywhere(least: number, attempt: (life: Life, at: string) => Promise<void>): Promise<void> {
-  for (const death of DEATHS) {
-    for (let call = 1; ; call += 1) {
-      await emptyDatabase();
-      const life = new Life(call, death);
-      await attempt(life, `${death} call ${String(call)}`);
-      if (life.dead) continue;
-      expect(life.calls).toBeGreaterThanOrEqual(least);
-      break;
-    }
   }
 }
 

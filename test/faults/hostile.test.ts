@@ -165,7 +165,7 @@ describe('what does not answer', () => {
     const body = '{"task":"debug_task"}';
     const answer = ask(rt, '/api/v1/jobs', { method: 'POST', body, headers: { 'idempotency-key': 'k' } });
     await settled();
-    await clock.advance(2_500);
+    await clock.advance(4_000);
     expect((await answer).status).toBe(503);
   });
 

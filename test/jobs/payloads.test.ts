@@ -410,7 +410,7 @@ describe('objects that nothing refers to', () => {
     for (let page = 0; page < 3; page += 1) await tick(bench.rt, undefined);
   }
 
-  test('leave after five days; what a job, a letter or a stranger needs stays', async () => {
+  test('leave after five days, raw bodies with their deliveries after thirty; what a job, a letter or a stranger needs stays', async () => {
     const bench = benchAt();
     const kept = await bench.enqueue({ task: 'test.echo', input: LARGE });
     await bench.drain();
@@ -431,9 +431,14 @@ describe('objects that nothing refers to', () => {
         'exports/report.csv',
         inputKey(kept.id),
         inputKey('01a1f8c5-034e-78b3-9cd3-1d3ff2b5a700'),
+        rawKey('github', orphan),
         rawKey('github', kept.id),
       ].sort(),
     );
+    await sweepAll(benchAt(START + 30 * DAY_MS - 1));
+    expect(await keysOf(OBJECTS)).toContain(rawKey('github', orphan));
+    await sweepAll(benchAt(START + 30 * DAY_MS + 3_600_000));
+    expect(await keysOf(OBJECTS)).not.toContain(rawKey('github', orphan));
   });
 
   test('an input leaves with its row, and one a dead letter needs when the letter is resolved', async () => {

@@ -19,7 +19,8 @@ const worker = (exports as unknown as { default: { fetch(request: Request): Prom
 export async function send(request: Request): Promise<Reply> {
   const response = await worker.fetch(request);
   const text = await response.text();
-  const body = text === '' ? {} : (JSON.parse(text) as Record<string, unknown>);
+  const isJson = response.headers.get('content-type')?.includes('json') === true;
+  const body = isJson ? (JSON.parse(text) as Record<string, unknown>) : { text };
   return { status: response.status, headers: response.headers, body };
 }
 

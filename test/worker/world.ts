@@ -1,13 +1,14 @@
 // A world in virtual time: isolates that may die at any call, ports that may fail at any moment, and a queue service
 // that delivers again what was not answered. Time passes only while no port is at work, so a slow machine is no outage.
 
+import { expect } from 'vitest';
 import type { Envelope } from '../../src/core/envelope.ts';
 import type { Backlog, Outgoing, Queues } from '../../src/core/ports.ts';
 import { consume, type IncomingMessage } from '../../src/consumers/batch.ts';
 import type { Runtime } from '../../src/jobs/runtime.ts';
 import type { Task } from '../../src/jobs/task.ts';
 import { roleOf, QUEUES } from '../../src/queues.ts';
-import { Bench, HeldClock, outage, passing, settled, START } from './bench.ts';
+import { Bench, emptyDatabase, HeldClock, outage, passing, settled, START } from './bench.ts';
 
 /** What becomes of one call of a port: done or not, and answered, refused, or never heard of again. */
 export type Fate = 'answered' | 'refused' | 'done, refused' | 'silent' | 'done, silent';
@@ -278,4 +279,18 @@ export class Broker implements Queues {
 
 function never(): Promise<never> {
   return new Promise(() => undefined);
+}
+
+/** Tries `attempt` with a death at every call it makes, in every way to die; at least `least` calls. */
+export async function dieEverywhere(least: number, attempt: (life: Life, at: string) => Promise<void>): Promise<void> {
+  for (const death of DEATHS) {
+    for (let call = 1; ; call += 1) {
+      await emptyDatabase();
+      const life = new Life(call, death);
+      await attempt(life, `${death} call ${String(call)}`);
+      if (life.dead) continue;
+      expect(life.calls).toBeGreaterThanOrEqual(least);
+      break;
+    }
+  }
 }

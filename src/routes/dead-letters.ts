@@ -8,6 +8,7 @@ import type { Json } from '../core/json.ts';
 import { MAX_BODY_BYTES, MAX_PAGE } from '../core/limits.ts';
 import { faultsOf, queueName } from '../jobs/request.ts';
 import { query as select } from '../jobs/database.ts';
+import { jobHead, statusUrl } from '../jobs/job-json.ts';
 import { requeue, requeueMany, type Requeued } from '../jobs/requeue.ts';
 import {
   deleteDeadLetter,
@@ -20,7 +21,6 @@ import {
 import type { App } from './app.ts';
 import { may, needs } from './auth.ts';
 import { readJson, readOptionalJson } from './body.ts';
-import { jobHead, statusUrl } from './job-json.ts';
 import { PAYLOAD_SILENT, problem, problemOf, type Failure } from './problems.ts';
 import { page, readQuery } from './query.ts';
 

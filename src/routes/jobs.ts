@@ -14,12 +14,12 @@ import {
 import { isFinal, STATES } from '../core/states.ts';
 import { submit, submitAll, type Enqueued } from '../jobs/enqueue.ts';
 import { findJob, listJobs, revoke, runAgain, waitForJob } from '../jobs/inspect.ts';
+import { jobHead, jobJson, statusUrl } from '../jobs/job-json.ts';
 import { fetchPayload, payloadOfRow } from '../jobs/payloads.ts';
 import { faultsOf, queueName, readCall, type Checked, type Request as JobRequest } from '../jobs/request.ts';
 import type { App } from './app.ts';
 import { may, needs } from './auth.ts';
 import { readJson, readOptionalJson } from './body.ts';
-import { jobHead, jobJson, statusUrl } from './job-json.ts';
 import { NOT_TAKEN, PAYLOAD_SILENT, problem, problemOf, type Failure } from './problems.ts';
 import { instant, page, readQuery } from './query.ts';
 

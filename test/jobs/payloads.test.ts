@@ -6,7 +6,7 @@ import type { Env } from '../../src/env.ts';
 import { defineTask, type Job } from '../../src/jobs/task.ts';
 import { requeue } from '../../src/jobs/requeue.ts';
 import { revoke, runAgain } from '../../src/jobs/inspect.ts';
-import { jobJson } from '../../src/routes/job-json.ts';
+import { jobJson } from '../../src/jobs/job-json.ts';
 import { fetchPayload, payloadOfRow } from '../../src/jobs/payloads.ts';
 import { inputKey, rawKey } from '../../src/store/payloads.ts';
 import { Bench, emptyDatabase, FastClock, HeldClock, outage, settled, START } from '../worker/bench.ts';

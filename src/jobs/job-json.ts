@@ -1,7 +1,7 @@
 // A job as people see it.
 
 import type { AttemptRecord, JobRow } from '../store/rows.ts';
-import { isCleared, resultExpiresAt, type Payload } from '../jobs/payloads.ts';
+import { isCleared, resultExpiresAt, type Payload } from './payloads.ts';
 import { formatInstant } from '../core/instant.ts';
 import { isFinal, shownState, STATUS, type State } from '../core/states.ts';
 

@@ -188,3 +188,19 @@ export const GITHUB_TOKEN_TTL_MS = 30 * 86_400_000;
 export const WEBHOOK_TOKEN_TTL_MS = 7 * 86_400_000;
 /** Objects a replay guard's tokens are spread over. */
 export const REPLAY_GUARD_SHARDS = 16;
+
+/** Longest URL that somebody outside may have requested: what every client and server of the field takes. */
+export const MAX_URL_CHARS = 2_048;
+/** How long a request on somebody's behalf may take in all: names, redirects and answer. */
+export const OUTGOING_DEADLINE_MS = 10_000;
+/** How often such a request follows a redirect. */
+export const MAX_REDIRECTS = 3;
+/** How much of an answer to it is read. */
+export const MAX_ANSWER_BYTES = 64 * 1024;
+/** Longest wait that a far side may ask for. */
+export const MAX_RETRY_AFTER_SECONDS = 86_400;
+/** Seconds before each retry of a callback, 27 h 35 min in all: Standard Webhooks, and Svix's own schedule. */
+export const CALLBACK_RETRY_SECONDS: readonly number[] = [5, 300, 1_800, 7_200, 18_000, 36_000, 36_000];
+/** A response_url takes five answers within thirty minutes: Slack, "Handling user interaction". */
+export const MAX_SLACK_RESPONSES = 5;
+export const SLACK_RESPONSE_MS = 30 * 60_000;

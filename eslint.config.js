@@ -2,7 +2,7 @@ import { defineConfig } from 'eslint/config';
 import tseslint from 'typescript-eslint';
 
 // The ports are the only way to time and chance: the simulator replays what goes through them, and nothing else.
-const PORTS_ONLY = ['core', 'store', 'jobs', 'consumers', 'cron', 'routes', 'webhooks', 'tasks'].map(
+const PORTS_ONLY = ['core', 'store', 'jobs', 'consumers', 'cron', 'routes', 'webhooks', 'tasks', 'providers'].map(
   (folder) => `src/${folder}/**/*.ts`,
 );
 const ambient = (object, property) => ({

@@ -38,9 +38,10 @@ export default defineConfig({
         ],
         test: {
           name: 'worker',
-          include: ['test/{jobs,store,durable,consumers,cron,routes,webhooks,tasks,faults}/**/*.test.ts'],
+          include: ['test/{jobs,store,durable,consumers,cron,routes,webhooks,tasks,providers,faults}/**/*.test.ts'],
           exclude: ['test/faults/sim/**'],
           setupFiles: ['test/worker/migrate.ts'],
+          globalSetup: ['test/worker/outside.ts'],
         },
       },
       {

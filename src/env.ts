@@ -23,6 +23,14 @@ export interface Env {
   /** Base64, with or without `whsec_`: both of OpenPhone's schemes. Of two webhooks one key goes into each of these. */
   readonly OPENPHONE_SIGNING_KEY?: string;
   readonly OPENPHONE_SIGNING_KEY_PREVIOUS?: string;
+  /** Signs callbacks: `whsec_` and base64, or base64 alone. Without it none is sent. */
+  readonly CALLBACK_SIGNING_SECRET?: string;
+  /** The secret before the last rotation: callbacks carry a signature by it, too. */
+  readonly CALLBACK_SIGNING_SECRET_PREVIOUS?: string;
+  /** `host` or `host:port`, comma-separated: may be requested although they are not public. For local use. */
+  readonly CALLBACK_ALLOW_HOSTS?: string;
+  /** Who says which addresses a name has before it is requested; Cloudflare's resolver where it is not set. */
+  readonly DOH_URL?: string;
   /** How large the database may become, in MB; 10,000 where it is not set. The Free plan ends at 500. */
   readonly DATABASE_LIMIT_MB?: string;
   /** `1` registers the `debug.*` tasks and their routes. */

@@ -197,6 +197,13 @@ export interface Settled {
   readonly answer: 'ack' | { readonly delaySeconds: number } | 'nothing';
 }
 
+type Setting =
+  | 'DATABASE_LIMIT_MB'
+  | 'CALLBACK_SIGNING_SECRET'
+  | 'CALLBACK_SIGNING_SECRET_PREVIOUS'
+  | 'CALLBACK_ALLOW_HOSTS'
+  | 'DOH_URL';
+
 /** One isolate's view of the product, on the bindings of the test's Worker. */
 export class Bench {
   readonly clock: HeldClock | FastClock;
@@ -217,7 +224,7 @@ export class Bench {
       tasks?: readonly Task[];
       clock?: HeldClock | FastClock;
       idleRepairs?: boolean;
-      settings?: { readonly DATABASE_LIMIT_MB?: string };
+      settings?: Partial<Pick<Env, Setting>>;
       ports?: (rt: Runtime) => Partial<Runtime>;
     } = {},
   ) {

@@ -26,6 +26,7 @@ const SETTINGS = {
   MAILGUN_SIGNING_KEY: () => randomBytes(16).toString('hex'),
   SLACK_SIGNING_SECRET: () => randomBytes(16).toString('hex'),
   OPENPHONE_SIGNING_KEY: () => randomBytes(32).toString('base64'),
+  CALLBACK_SIGNING_SECRET: () => `whsec_${randomBytes(32).toString('base64')}`,
   DEBUG_TASKS: () => '1',
 };
 /** Read from the environment where it has them, never made. */
@@ -35,6 +36,9 @@ const OPTIONAL = [
   'MAILGUN_WINDOW_HOURS',
   'SLACK_SIGNING_SECRET_PREVIOUS',
   'OPENPHONE_SIGNING_KEY_PREVIOUS',
+  'CALLBACK_SIGNING_SECRET_PREVIOUS',
+  'CALLBACK_ALLOW_HOSTS',
+  'DOH_URL',
   'DATABASE_LIMIT_MB',
   'DEBUG_EFFECTS_URL',
 ];

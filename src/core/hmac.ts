@@ -21,6 +21,12 @@ export async function verifyHmac(keys: readonly Key[], message: Bytes, signature
   return verdicts.includes(true);
 }
 
+/** The HMAC of `message`. */
+export async function signHmac(key: Key, message: Bytes): Promise<Bytes> {
+  const signing = await crypto.subtle.importKey('raw', key, HMAC, false, ['sign']);
+  return new Uint8Array(await crypto.subtle.sign('HMAC', signing, message));
+}
+
 /** The key of a secret that is text; undefined where it is not set. */
 export function textKey(secret: string | undefined): Key | undefined {
   return secret === undefined || secret === '' ? undefined : Uint8Array.from(encoder.encode(secret));

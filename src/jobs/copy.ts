@@ -3,6 +3,7 @@
 import type { Envelope } from '../core/envelope.ts';
 import { newId } from '../core/ids.ts';
 import type { Json } from '../core/json.ts';
+import { withOwnCallback } from './callbacks.ts';
 import { logError } from './log.ts';
 import { setInputAside, type Fetched } from './payloads.ts';
 import { checkRequest, type Fault } from './request.ts';
@@ -39,7 +40,9 @@ export async function copyOf(
   try {
     const own = await ownInput(task, input.value, { id, env: rt.env, now });
     if (own === undefined) return { kind: 'gone' };
-    const envelope = { v: 1 as const, ...recipe, ...times, ...origin, id, task: task.name, input: own, parentId: null };
+    const options = withOwnCallback(recipe.options, id);
+    const named = { id, task: task.name, options, parentId: null };
+    const envelope = { v: 1 as const, ...recipe, ...times, ...origin, ...named, input: own };
     return { kind: 'copy', envelope: await setInputAside(rt, envelope, 'new') };
   } catch (error) {
     logError('copy.input_not_kept', error, { task: task.name });

@@ -147,6 +147,8 @@ export interface EnqueueOptions {
   readonly idempotencyKey?: string;
   readonly resultTtl?: number;
   readonly tags?: readonly string[];
+  /** Told of the job's end, by a signed POST. */
+  readonly callbackUrl?: string;
 }
 
 /** A call from TypeScript that is wrong in a way only its values show. */

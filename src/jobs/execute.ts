@@ -136,7 +136,7 @@ class BatchRun {
     try {
       const outcome = await setResultAside(this.#rt, attempt, await this.#outcomeOf(attempt), this.#endsAt);
       const finish = finishOf(attempt, outcome, this.#moment(attempt));
-      const written = await this.#finisher.write(finish);
+      const written = await this.#finisher.write(finish, attempt.envelope.options.callback?.id);
       this.#settle(won.id, settlementOf(written, finish.dueAt, finish.sentAt !== null, this.#rt.clock.now()));
       this.#note(attempt, written);
       await callHook(this.#rt, attempt, outcome, written);

@@ -3,9 +3,10 @@
 import { byteLength } from '../core/json.ts';
 import { FINISH_LINGER_MS, MAX_BOUND_BYTES } from '../core/limits.ts';
 import { DatabaseError, type Statement } from '../core/ports.ts';
-import type { State } from '../core/states.ts';
+import { isFinal, type State } from '../core/states.ts';
 import { finishJobs, readFinished, readUnwon, selectUnwon, type Finish } from '../store/claims.ts';
 import { recordFailures } from '../store/dead-letters.ts';
+import { sendCallbacks } from './callbacks.ts';
 import { persist, query } from './database.ts';
 import type { Runtime } from './runtime.ts';
 
@@ -14,6 +15,7 @@ export type Written = State | 'stale';
 
 interface Pending {
   readonly finish: Finish;
+  readonly callbackId: string | undefined;
   readonly bytes: number;
   readonly settle: (written: Written) => void;
   readonly fail: (error: unknown) => void;
@@ -37,11 +39,15 @@ export class Finisher {
     this.#running += 1;
   }
 
-  /** Resolves once the outcome is committed. Rejects only where the database was silent to the end. */
-  async write(finish: Finish): Promise<Written> {
+  /**
+   * Resolves once the outcome is committed. Rejects only where the database was silent to the end. `callbackId`: the job
+   * that a trigger makes with a final state, and that gets its message then.
+   */
+  async write(finish: Finish, callbackId?: string): Promise<Written> {
     const { promise, resolve, reject } = Promise.withResolvers<Written>();
     this.#running -= 1;
-    this.#pending.push({ finish, bytes: 2 * byteLength(JSON.stringify(finish)), settle: resolve, fail: reject });
+    const bytes = 2 * byteLength(JSON.stringify(finish));
+    this.#pending.push({ finish, callbackId, bytes, settle: resolve, fail: reject });
     if (!this.#flushing) void this.#flush();
     return promise;
   }
@@ -59,6 +65,12 @@ export class Finisher {
     try {
       const written = await this.#commit(group.map(({ finish }) => finish));
       for (const { finish, settle } of group) settle(written.get(finish.id) ?? 'stale');
+      const callbacks = group.flatMap(({ finish, callbackId }) => {
+        const state = written.get(finish.id) ?? 'stale';
+        return callbackId !== undefined && state !== 'stale' && isFinal(state) ? [callbackId] : [];
+      });
+      // Nobody waits for it: what it misses is owed.
+      if (callbacks.length > 0) this.#rt.waitUntil(sendCallbacks(this.#rt, callbacks));
     } catch (error) {
       const refused = error instanceof DatabaseError && error.kind === 'refused';
       // One outcome the database will not have must not spoil the others: each by itself.

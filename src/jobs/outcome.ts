@@ -4,12 +4,21 @@ import { MAX_NOTE_CHARS } from '../core/limits.ts';
 
 /** Thrown by a task: fail now, no retry. `code` is what its error shows. */
 export class Discard extends Error {
-  override readonly name = 'Discard';
+  override readonly name: string = 'Discard';
   readonly code: string;
 
   constructor(reason: string, code = 'discarded') {
     super(reason);
     this.code = code;
+  }
+}
+
+/** Thrown by a task: a setting that it needs is missing or unusable, and no retry would change that. */
+export class ConfigurationError extends Discard {
+  override readonly name: string = 'ConfigurationError';
+
+  constructor(reason: string) {
+    super(reason, 'not_configured');
   }
 }
 

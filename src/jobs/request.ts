@@ -2,6 +2,7 @@
 
 import { z } from 'zod';
 import type { Envelope, JobOptions } from '../core/envelope.ts';
+import { urlFault } from '../core/address.ts';
 import { parseInstant } from '../core/instant.ts';
 import { byteLength, formatPath, type Json } from '../core/json.ts';
 import {
@@ -15,6 +16,7 @@ import {
   MAX_TIME_LIMIT_SECONDS,
 } from '../core/limits.ts';
 import { laneOf, QUEUES, resolveQueue } from '../queues.ts';
+import { callbackOf } from './callbacks.ts';
 import type { Registry } from './registry.ts';
 import type { Task } from './task.ts';
 
@@ -50,6 +52,11 @@ export const queueName = z.string().transform((name, context) => {
   return z.NEVER;
 });
 
+const callbackUrl = z.string().superRefine((text, context) => {
+  const fault = urlFault(text);
+  if (fault !== undefined) context.addIssue({ code: 'custom', message: fault });
+});
+
 /** Options of a call over HTTP: durations are seconds, instants ISO 8601 with a zone. */
 export const callOptions = z.strictObject({
   countdown: seconds.optional(),
@@ -64,6 +71,7 @@ export const callOptions = z.strictObject({
   idempotency_key: z.string().min(1).max(MAX_IDEMPOTENCY_KEY_CHARS).optional(),
   result_ttl: z.int().positive().max(MAX_AHEAD_SECONDS).optional(),
   tags: z.array(z.string().min(1).max(MAX_TAG_CHARS)).max(MAX_TAGS).optional(),
+  callback_url: callbackUrl.optional(),
 });
 export type CallOptions = z.infer<typeof callOptions>;
 
@@ -135,7 +143,7 @@ export function toEnvelope({ task, input, options }: Request, origin: Origin): E
     task: task.name,
     queue: options.queue ?? (options.priority === undefined ? task.queue : laneOf(task.queue, options.priority)),
     input,
-    options: jobOptionsOf(task, options),
+    options: jobOptionsOf(task, options, origin.id),
     priority: wanted,
     tags: options.tags ?? [],
     source: origin.source,
@@ -190,7 +198,7 @@ function limitsOf(task: Task, options: CallOptions): { softSeconds: number; hard
   return { hardSeconds, softSeconds: options.soft_time_limit ?? Math.min(task.timeLimit.softSeconds, hardSeconds) };
 }
 
-function jobOptionsOf(task: Task, options: CallOptions): JobOptions {
+function jobOptionsOf(task: Task, options: CallOptions, id: string): JobOptions {
   const overridden = options.time_limit !== undefined || options.soft_time_limit !== undefined;
   const { softSeconds, hardSeconds } = limitsOf(task, options);
   return {
@@ -200,6 +208,7 @@ function jobOptionsOf(task: Task, options: CallOptions): JobOptions {
     hardSeconds: overridden ? hardSeconds : null,
     resultTtlSeconds: options.result_ttl ?? task.resultTtlSeconds,
     ...(task.sensitive ? { sensitive: true } : {}),
+    ...(options.callback_url === undefined ? {} : { callback: callbackOf(id, options.callback_url) }),
   };
 }
 

@@ -1,13 +1,14 @@
 // The list of all tasks. Deleting a folder here and its line leaves everything else compiling.
 
 import type { Task } from '../jobs/task.ts';
+import { deliverCallback } from './callbacks/deliver.ts';
 import { debugEffect } from './debug/effect.ts';
 import { debugFail } from './debug/fail.ts';
 import { debugSleep } from './debug/sleep.ts';
 import { debugTask } from './debug/task.ts';
 import { processWebhook } from './webhooks/process-webhook.ts';
 
-export const tasks: readonly Task[] = [debugTask, processWebhook];
+export const tasks: readonly Task[] = [debugTask, deliverCallback, processWebhook];
 
 /** Registered only where DEBUG_TASKS is on: they let behaviour be tried and measured from outside. */
 export const debugTasks: readonly Task[] = [debugSleep, debugFail, debugEffect];

@@ -110,6 +110,7 @@ export const goodOptions = fc.record(
       fc.maxSafeInteger().map((value) => Math.abs(value) + 1),
     ),
     tags: fc.array(fc.string({ minLength: 1, maxLength: 100 }), { maxLength: 20 }),
+    callback_url: fc.webUrl(),
   },
   { requiredKeys: [], noNullPrototype: true },
 );

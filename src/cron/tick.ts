@@ -8,6 +8,7 @@ import { retireDeliveries } from './deliveries.ts';
 import { removeOrphans } from './orphans.ts';
 import { repair } from './repair.ts';
 import { retire } from './retention.ts';
+import { forgetUses } from './uses.ts';
 
 /** Runs every part of the tick; one that fails does not keep the others from running. */
 export async function tick(rt: Runtime, bootId: string | undefined): Promise<void> {
@@ -17,6 +18,7 @@ export async function tick(rt: Runtime, bootId: string | undefined): Promise<voi
   await attempt('retention', () => retire(rt));
   await attempt('deliveries', () => retireDeliveries(rt));
   await attempt('orphans', () => removeOrphans(rt));
+  await attempt('uses', () => forgetUses(rt));
 }
 
 async function attempt(part: string, run: () => Promise<void>): Promise<void> {

@@ -31,6 +31,8 @@ export default defineConfig({
                 SLACK_SIGNING_SECRET_PREVIOUS: 'test-slack-secret-before',
                 OPENPHONE_SIGNING_KEY: 'dGVzdC1vcGVucGhvbmUta2V5AP8=',
                 OPENPHONE_SIGNING_KEY_PREVIOUS: 'whsec_dGVzdC1vcGVucGhvbmUta2V5LWJlZm9yZQ==',
+                // None, whatever `.dev.vars` has: what tests enqueue over HTTP calls nobody.
+                CALLBACK_SIGNING_SECRET: '',
                 DEBUG_TASKS: '1',
               },
             },

@@ -30,7 +30,7 @@ export function isPublicAddress(text: string): boolean {
 function parseAddress(text: string): Address | undefined {
   if (ipaddr.IPv4.isValidFourPartDecimal(text)) return ipaddr.IPv4.parse(text);
   // The library reads `::10.0.0.1` as a mapped address, which it is not: the URL parser says what it is.
-  const url = text.includes(':') && !text.includes('%') ? parseUrl(`http://[${text}]`) : undefined;
+  const url = text.includes(':') ? parseUrl(`http://[${text}]`) : undefined;
   if (url === undefined) return undefined;
   const address = ipaddr.IPv6.parse(url.hostname.slice(1, -1));
   return address.isIPv4MappedAddress() ? address.toIPv4Address() : address;

@@ -3,7 +3,7 @@ import { Webhook } from 'standardwebhooks';
 import { beforeEach, describe, expect, it, test } from 'vitest';
 import { z } from 'zod';
 import { tick } from '../../src/cron/tick.ts';
-import { callbackOf } from '../../src/jobs/callbacks.ts';
+import { callbackOf, sendCallbacks } from '../../src/jobs/callbacks.ts';
 import { findJob, revoke, runAgain } from '../../src/jobs/inspect.ts';
 import { jobJson } from '../../src/jobs/job-json.ts';
 import { payloadOfRow } from '../../src/jobs/payloads.ts';
@@ -244,6 +244,16 @@ describe('a job with a callback_url', () => {
     expect(new Set(told.map(({ headers }) => headers['webhook-id']))).toEqual(
       new Set(ids.map((each) => `msg_${callbackOf(each, '').id}`)),
     );
+  });
+
+  it('has one message for its callback, whoever else looks after it at that moment', async () => {
+    const { bench } = stage();
+    const id = await call(bench, receiver({}).url);
+    bench.queues.take();
+    await revoke(bench.rt, id, false);
+    await tick(bench.rt, undefined);
+    await sendCallbacks(bench.rt, [callbackOf(id, '').id]);
+    expect(bench.queues.take().map(({ envelope }) => envelope.task)).toEqual(['deliver_callback']);
   });
 
   it('is told once, however often its last attempt is delivered', async () => {

@@ -61,9 +61,9 @@ export function digestFromBase64(text: string): Bytes | undefined {
   return BASE64_DIGEST.test(text) ? bytesOfBase64(text) : undefined;
 }
 
-/** `prefix` and `body` as one run of bytes: what is signed where more than the body is. */
-export function withPrefix(prefix: string, body: Uint8Array): Bytes {
-  const head = encoder.encode(prefix);
+/** A text and a body as one run of bytes: what is signed where more than the body is, or less. */
+export function messageOf(text: string, body: Uint8Array = new Uint8Array(0)): Bytes {
+  const head = encoder.encode(text);
   const whole = new Uint8Array(head.byteLength + body.byteLength);
   whole.set(head);
   whole.set(body, head.byteLength);

@@ -40,7 +40,9 @@ export async function copyOf(
   try {
     const own = await ownInput(task, input.value, { id, env: rt.env, now });
     if (own === undefined) return { kind: 'gone' };
-    const options = withOwnCallback(recipe.options, id);
+    // Asked for by hand, it is nobody's duplicate.
+    const { unclaimed: _, ...kept } = recipe.options;
+    const options = withOwnCallback(kept, id);
     const named = { id, task: task.name, options, parentId: null };
     const envelope = { v: 1 as const, ...recipe, ...times, ...origin, ...named, input: own };
     return { kind: 'copy', envelope: await setInputAside(rt, envelope, 'new') };

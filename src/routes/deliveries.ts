@@ -23,7 +23,7 @@ import type { App } from './app.ts';
 import { needs } from './auth.ts';
 import { envelopeOf } from './intake.ts';
 import { answerEnqueued } from './jobs.ts';
-import { statusUrl } from './job-json.ts';
+import { statusUrl } from '../jobs/job-json.ts';
 import { problem, type Failure } from './problems.ts';
 import { instant, page, readQuery } from './query.ts';
 

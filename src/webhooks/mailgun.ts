@@ -2,7 +2,7 @@
 // is said beside them, so a token counts once whatever it comes with.
 // https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks/securing-webhooks
 
-import { digestFromHex, textKey, verifyHmac, withPrefix } from '../core/hmac.ts';
+import { digestFromHex, textKey, verifyHmac, messageOf } from '../core/hmac.ts';
 import type { Json } from '../core/json.ts';
 import {
   MAILGUN_WINDOW_HOURS,
@@ -28,8 +28,6 @@ import {
 } from './provider.ts';
 import { lastField, objectOf, type Fields, type WebhookRequest } from './request.ts';
 
-const NOTHING = new Uint8Array(0);
-
 export const mailgun: Provider = {
   name: 'mailgun',
   maxBodyBytes: MAX_WEBHOOK_BODY_BYTES,
@@ -43,7 +41,7 @@ export const mailgun: Provider = {
     const { timestamp, token: once, signature } = await signedPart(request);
     const at = tenDigits(timestamp);
     if (at === undefined || !/^[\x21-\x7e]{20,100}$/.test(once)) return 'bad';
-    const good = await verifyHmac(keys, withPrefix(timestamp + once, NOTHING), digestFromHex(signature));
+    const good = await verifyHmac(keys, messageOf(timestamp + once), digestFromHex(signature));
     if (!good) return 'bad';
     return isTimely(at, now, 3_600 * windowHours(env), SIGNATURE_WINDOW_SECONDS) ? 'good' : 'stale';
   },

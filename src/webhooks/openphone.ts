@@ -1,7 +1,7 @@
 // OpenPhone (now Quo): two signature schemes, told apart by their headers, and three generations of payloads, all in use.
 // https://support.quo.com/core-concepts/integrations/webhooks https://www.quo.com/docs/mdx/guides/webhooks
 
-import { base64Key, digestFromBase64, verifyHmac, withPrefix, type Key } from '../core/hmac.ts';
+import { base64Key, digestFromBase64, verifyHmac, messageOf, type Key } from '../core/hmac.ts';
 import { MAX_SMALL_WEBHOOK_BODY_BYTES, SIGNATURE_WINDOW_SECONDS, WEBHOOK_ANSWER_MS } from '../core/limits.ts';
 import type { IdentityToken } from '../core/envelope.ts';
 import { normalise } from './openphone-event.ts';
@@ -54,7 +54,7 @@ async function verifyStandard(request: WebhookRequest, keys: readonly Key[], now
   const timestamp = request.header('webhook-timestamp');
   const at = tenDigits(timestamp);
   if (at === undefined || id === '') return 'bad';
-  const signed = withPrefix(`${id}.${timestamp}.`, request.body);
+  const signed = messageOf(`${id}.${timestamp}.`, request.body);
   const entries = request.header('webhook-signature').split(/,?\s+/).slice(0, MOST_SIGNATURES);
   return anyGood(
     entries.map((entry) => ({ signed, digest: entry.startsWith('v1,') ? entry.slice(3) : '', at })),
@@ -70,7 +70,7 @@ async function verifyLegacy(request: WebhookRequest, keys: readonly Key[], now: 
     const [, timestamp, digest] = /^\s*hmac;1;(\d{10,13});([^;]*)$/.exec(entry) ?? [];
     if (timestamp === undefined || digest === undefined) return [];
     const at = timestamp.length >= 12 ? Number(timestamp) / 1_000 : Number(timestamp);
-    return [{ signed: withPrefix(`${timestamp}.`, request.body), digest: digest.trim(), at }];
+    return [{ signed: messageOf(`${timestamp}.`, request.body), digest: digest.trim(), at }];
   });
   return anyGood(claims, keys, now);
 }

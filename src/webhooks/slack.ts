@@ -3,7 +3,7 @@
 
 import { canonicalJson, parseJson, type Json } from '../core/json.ts';
 import { sha256Hex } from '../core/digest.ts';
-import { digestFromHex, textKey, verifyHmac, withPrefix } from '../core/hmac.ts';
+import { digestFromHex, textKey, verifyHmac, messageOf } from '../core/hmac.ts';
 import { MAX_SMALL_WEBHOOK_BODY_BYTES, SIGNATURE_WINDOW_SECONDS, SLACK_ANSWER_MS } from '../core/limits.ts';
 import type { IdentityToken } from '../core/envelope.ts';
 import {
@@ -40,7 +40,7 @@ export const slack: Provider = {
     const header = request.header('x-slack-signature');
     const at = tenDigits(timestamp);
     if (at === undefined || !header.startsWith(PREFIX)) return 'bad';
-    const signed = withPrefix(`v0:${timestamp}:`, request.body);
+    const signed = messageOf(`v0:${timestamp}:`, request.body);
     if (!(await verifyHmac(keys, signed, digestFromHex(header.slice(PREFIX.length))))) return 'bad';
     return isTimely(at, now, SIGNATURE_WINDOW_SECONDS, SIGNATURE_WINDOW_SECONDS) ? 'good' : 'stale';
   },

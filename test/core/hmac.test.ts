@@ -7,7 +7,7 @@ import {
   digestFromHex,
   textKey,
   verifyHmac,
-  withPrefix,
+  messageOf,
   type Key,
 } from '../../src/core/hmac.ts';
 
@@ -179,7 +179,7 @@ describe('a key', () => {
 test('a prefix and a body are one run of bytes, whatever is in them', () => {
   fc.assert(
     fc.property(fc.string({ unit: 'grapheme' }), body, (prefix, bytes) => {
-      expect(withPrefix(prefix, bytes)).toEqual(new Uint8Array([...bytesOf(prefix), ...bytes]));
+      expect(messageOf(prefix, bytes)).toEqual(new Uint8Array([...bytesOf(prefix), ...bytes]));
     }),
   );
 });

@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { tick } from '../../src/cron/tick.ts';
 import { defineTask, type Task } from '../../src/jobs/task.ts';
 import { emptyDatabase, type Bench } from '../worker/bench.ts';
-import { serve } from '../worker/client.ts';
+import { ask, serve } from '../worker/client.ts';
 import { formFromMailgun, fromGithub, fromMailgun, fromOpenphone, fromQuo, fromSlack } from '../worker/senders.ts';
 import { dieEverywhere, Life, World, type Fate, type Port } from '../worker/world.ts';
 
@@ -20,12 +20,14 @@ type Event = (now: number) => Promise<Request>;
 
 const unique = (): string => crypto.randomUUID();
 
-/** `fresh` signs a retry anew; Mailgun is not known to. */
+function githubEvent(): Event {
+  const [id, body] = [unique(), JSON.stringify({ action: 'opened', unique: unique() })];
+  return () => fromGithub(body, 'issues', { id });
+}
+
+/** All sign a retry anew but Mailgun, which is not known to, and GitHub, which signs no time. */
 const EVENTS: Readonly<Record<string, () => Event>> = {
-  github: () => {
-    const [id, body] = [unique(), JSON.stringify({ action: 'opened', unique: unique() })];
-    return () => fromGithub(body, 'issues', { id });
-  },
+  github: githubEvent,
   'mailgun event': () => {
     const [id, event] = [unique(), { event: 'delivered', id: unique(), timestamp: 1 }];
     let timestamp: number | undefined;
@@ -169,20 +171,20 @@ describe.for(events)('INV-F13 a delivery of $name', ({ make }) => {
 
   test('that comes eight times at once is one job, and every answer names it', async () => {
     const [world, event, heard]: [World, Event, string[]] = [new World(), make(), []];
-    const isolates = [1, 2].map(() => world.isolate({ tasks: [listener(heard)] }));
-    const copies = Array.from({ length: 8 }, (_, at) => deliver(isolates[at % 2] as Bench, event));
+    const [one, other] = [world.isolate({ tasks: [listener(heard)] }), world.isolate({ tasks: [listener(heard)] })];
+    const copies = Array.from({ length: 8 }, (_, at) => deliver(at % 2 === 0 ? one : other, event));
     const replies = await world.run(Promise.all(copies));
     expect(new Set(replies.map(({ id }) => id)).size).toBe(1);
     expect(replies.map(({ status }) => status)).toEqual(Array.from({ length: 8 }, () => 200));
     expect(replies.filter(({ verdict }) => verdict === 'accepted').length).toBe(1);
-    await goOn(world, isolates[0] as Bench);
+    await goOn(world, one);
     await expectOnce('eight', heard, replies);
   });
 });
 
 test('INV-F13 our own retry of a job is not taken for a duplicate, nor does a copy that comes meanwhile make a second', async () => {
   const [world, heard]: [World, string[]] = [new World(), []];
-  const event = (EVENTS['github'] as () => Event)();
+  const event = githubEvent();
   let storesFail = true;
   const tasks = [
     listener(heard),
@@ -233,7 +235,7 @@ describe('INV-F13 while the replay guard is silent', () => {
 
   test('GitHub is taken: its job waits for the guard, and runs once it has won', async () => {
     const [world, heard]: [World, string[]] = [new World(), []];
-    const event = (EVENTS['github'] as () => Event)();
+    const event = githubEvent();
     const bench = world.isolate({ tasks: [listener(heard)], fault: silent(0, 3 * MINUTE, world) });
     const first = await world.run(deliver(bench, event));
     expect(first).toMatchObject({ status: 200, verdict: 'accepted' });
@@ -250,7 +252,7 @@ describe('INV-F13 while the replay guard is silent', () => {
 
   test('GitHub is taken twice, once under each guard: the second to claim is a duplicate and never runs', async () => {
     const [world, heard]: [World, string[]] = [new World(), []];
-    const event = (EVENTS['github'] as () => Event)();
+    const event = githubEvent();
     const tasks = [listener(heard)];
     const [cut, whole] = [world.isolate({ tasks, fault: silent(0, MINUTE, world) }), world.isolate({ tasks })];
     const lonely = await world.run(deliver(cut, event));
@@ -260,11 +262,16 @@ describe('INV-F13 while the replay guard is silent', () => {
     await expectOnce('twice', heard, [lonely, known]);
     const revoked = (await rows()).find(({ id }) => id === lonely.id);
     expect(JSON.parse(revoked?.error ?? '{}')).toMatchObject({ code: 'duplicate' });
+    // Whoever runs it again by hand means it.
+    const again = await world.run(ask(whole.rt, `/api/v1/jobs/${String(lonely.id)}/retry`, { method: 'POST' }));
+    expect(again.status).toBe(202);
+    await goOn(world, whole);
+    expect(heard.length).toBe(2);
   });
 
   test('GitHub is taken although the one that claimed before it died with nothing: it is all there is, and it runs', async () => {
     const [world, heard]: [World, string[]] = [new World(), []];
-    const event = (EVENTS['github'] as () => Event)();
+    const event = githubEvent();
     const tasks = [listener(heard)];
     const life = new Life(3, 'before');
     expect(await world.run(deliver(world.isolate({ tasks, life }), event), life)).toBe('died');

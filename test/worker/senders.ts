@@ -175,7 +175,7 @@ const files = import.meta.glob('../fixtures/webhooks/*/*/*', { query: '?raw', im
 
 export const FIXTURES: readonly Fixture[] = Object.entries(files).map(([path, text]) => ({
   file: path.replace('../fixtures/webhooks/', ''),
-  text: String(text),
+  text,
 }));
 
 /** The request a fixture stands for, with an id, a token and a time of its own, signed. */

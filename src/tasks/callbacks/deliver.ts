@@ -1,7 +1,7 @@
 // Telling a job's end to the URL its caller gave, as Standard Webhooks has it. At least once, and always under one id.
 
 import { z } from 'zod';
-import { signHmac, standardKey } from '../../core/hmac.ts';
+import { base64Key, signHmac, messageOf, type Key } from '../../core/hmac.ts';
 import { formatInstant } from '../../core/instant.ts';
 import { CALLBACK_RETRY_SECONDS } from '../../core/limits.ts';
 import type { State } from '../../core/states.ts';
@@ -31,11 +31,12 @@ export const deliverCallback = defineTask({
 });
 
 /** The current key, and the one before the last rotation. */
-function signingKeys(env: Env): readonly Uint8Array<ArrayBuffer>[] {
+function signingKeys(env: Env): readonly Key[] {
   const { CALLBACK_SIGNING_SECRET: current, CALLBACK_SIGNING_SECRET_PREVIOUS: previous } = env;
+  const set = [current, previous].filter((secret) => secret !== undefined && secret !== '');
   if (current === undefined || current === '') throw new ConfigurationError('CALLBACK_SIGNING_SECRET is not set.');
-  return [current, ...(previous === undefined || previous === '' ? [] : [previous])].map((secret) => {
-    const key = standardKey(secret);
+  return set.map((secret) => {
+    const key = base64Key(secret);
     if (key === undefined) throw new ConfigurationError('A CALLBACK_SIGNING_SECRET is not base64.');
     return key;
   });
@@ -84,11 +85,11 @@ function typeOf(state: State): string {
 async function signedHeaders(
   id: string,
   body: string,
-  keys: readonly Uint8Array<ArrayBuffer>[],
+  keys: readonly Key[],
   now: number,
 ): Promise<Record<'webhook-id' | 'webhook-timestamp' | 'webhook-signature' | 'content-type' | 'user-agent', string>> {
   const seconds = String(Math.floor(now / 1_000));
-  const message = Uint8Array.from(new TextEncoder().encode(`${id}.${seconds}.${body}`));
+  const message = messageOf(`${id}.${seconds}.${body}`);
   const signatures = await Promise.all(keys.map((key) => signHmac(key, message)));
   return {
     'content-type': 'application/json',

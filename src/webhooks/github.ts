@@ -11,7 +11,8 @@ import {
   WEBHOOK_ANSWER_MS,
 } from '../core/limits.ts';
 import type { IdentityToken } from '../core/envelope.ts';
-import { idOf, malformed, objectIn, present, type Provider } from './provider.ts';
+import { githubDeliveryToken, idOf } from '../providers/identity.ts';
+import { malformed, objectIn, present, type Provider } from './provider.ts';
 import { lastField, type WebhookRequest } from './request.ts';
 
 const PREFIX = 'sha256=';
@@ -52,10 +53,10 @@ async function payloadOf(request: WebhookRequest): Promise<ParsedJson> {
 }
 
 function tokensOf(payload: Json | undefined, delivery: string | null, body: Uint8Array): readonly IdentityToken[] {
-  const tokens = delivery === null ? [] : [`delivery:${sha256Hex(delivery)}`];
+  const tokens = delivery === null ? [] : [githubDeliveryToken(delivery)];
+  if (delivery !== null && isDispatch(payload)) return tokens;
   // The digest comes last: what is signed decides, not a header that anyone can set.
-  if (delivery === null || !isDispatch(payload)) tokens.push(`body:${sha256Hex(body)}`);
-  return tokens.map((token) => ({ token, ttlMs: GITHUB_TOKEN_TTL_MS }));
+  return [...tokens, { token: `body:${sha256Hex(body)}`, ttlMs: GITHUB_TOKEN_TTL_MS }];
 }
 
 /**

@@ -11,17 +11,14 @@ import {
   SIGNATURE_WINDOW_SECONDS,
   WEBHOOK_ANSWER_MS,
 } from '../core/limits.ts';
-import type { IdentityToken } from '../core/envelope.ts';
 import type { Env } from '../env.ts';
+import { eventName, idOf, mailgunEventTokens, token } from '../providers/identity.ts';
 import {
-  eventName,
-  idOf,
   isTimely,
   malformed,
   objectIn,
   present,
   tenDigits,
-  token,
   type JsonObject,
   type Provider,
   type WebhookEvent,
@@ -90,15 +87,8 @@ function textOf(value: Json | undefined): string {
 
 function jsonEvent(data: JsonObject, once: string): WebhookEvent {
   // The token comes last: it is what is signed.
-  const tokens = [...eventTokens(data), token('token', once)];
+  const tokens = [...mailgunEventTokens(data), token('token', once)];
   return { event: eventName(data['event']), eventId: idOf(data['id']), payload: data, tokens };
-}
-
-/** What tells an event of the Events API or a webhook apart: ids are unique within a day only. */
-export function eventTokens(data: JsonObject): readonly IdentityToken[] {
-  const { id, event, timestamp } = data;
-  if (typeof id !== 'string' || id === '') return [];
-  return [token('event', id, eventName(event), Math.floor(Number(timestamp)) || 0)];
 }
 
 const SIGNATURE_FIELDS = ['token', 'signature'];

@@ -4,19 +4,9 @@
 import { base64Key, digestFromBase64, verifyHmac, messageOf, type Key } from '../core/hmac.ts';
 import { MAX_SMALL_WEBHOOK_BODY_BYTES, SIGNATURE_WINDOW_SECONDS, WEBHOOK_ANSWER_MS } from '../core/limits.ts';
 import type { IdentityToken } from '../core/envelope.ts';
+import { eventName, idOf, token } from '../providers/identity.ts';
 import { normalise } from './openphone-event.ts';
-import {
-  eventName,
-  idOf,
-  isTimely,
-  malformed,
-  objectIn,
-  present,
-  tenDigits,
-  token,
-  type Provider,
-  type Signature,
-} from './provider.ts';
+import { isTimely, malformed, objectIn, present, tenDigits, type Provider, type Signature } from './provider.ts';
 import type { WebhookRequest } from './request.ts';
 
 export const openphone: Provider = {

@@ -1,10 +1,8 @@
 // What a provider of webhooks must be able to say of a request. Translation only: nothing here enqueues.
 
 import type { IdentityToken } from '../core/envelope.ts';
-import { sha256Hex } from '../core/digest.ts';
 import type { Key } from '../core/hmac.ts';
 import type { Json } from '../core/json.ts';
-import { MAX_EVENT_ID_CHARS, WEBHOOK_TOKEN_TTL_MS } from '../core/limits.ts';
 import type { Env } from '../env.ts';
 import type { WebhookRequest } from './request.ts';
 
@@ -60,21 +58,6 @@ export function present(...keys: readonly (Key | undefined)[]): readonly Key[] {
 
 export function malformed(detail: string): Reading {
   return { kind: 'malformed', detail };
-}
-
-/** A token of what tells a delivery apart, whatever was in it and however long. */
-export function token(kind: string, ...parts: readonly (string | number)[]): IdentityToken {
-  return { token: `${kind}:${sha256Hex(JSON.stringify(parts))}`, ttlMs: WEBHOOK_TOKEN_TTL_MS };
-}
-
-/** An id or a name as it came in a header or a body: anybody may have made it long, or no text at all. */
-export function idOf(value: unknown): string | null {
-  return typeof value === 'string' && value !== '' ? value.slice(0, MAX_EVENT_ID_CHARS) : null;
-}
-
-/** The name of an event, as tasks name it; `unknown` for what is no name. */
-export function eventName(value: unknown): string {
-  return typeof value === 'string' && /^[\w.:-]{1,100}$/.test(value) ? value : 'unknown';
 }
 
 export type JsonObject = Readonly<Record<string, Json>>;

@@ -6,15 +6,13 @@ import { sha256Hex } from '../core/digest.ts';
 import { digestFromHex, textKey, verifyHmac, messageOf } from '../core/hmac.ts';
 import { MAX_SMALL_WEBHOOK_BODY_BYTES, SIGNATURE_WINDOW_SECONDS, SLACK_ANSWER_MS } from '../core/limits.ts';
 import type { IdentityToken } from '../core/envelope.ts';
+import { eventName, idOf, token } from '../providers/identity.ts';
 import {
-  eventName,
-  idOf,
   isTimely,
   malformed,
   objectIn,
   present,
   tenDigits,
-  token,
   type JsonObject,
   type Provider,
   type Reading,

@@ -22,7 +22,16 @@ export interface TokenAnswer {
   readonly claimedAt: number;
 }
 
+/** A token that somebody has claimed. */
+export interface KnownToken {
+  readonly token: string;
+  readonly jobId: string;
+  /** Epoch ms. */
+  readonly claimedAt: number;
+}
+
 const stored = z.object({ job_id: z.string(), digest: z.string(), claimed_at: z.number(), expires_at: z.number() });
+const known = z.object({ token: z.string(), job_id: z.string(), claimed_at: z.number() });
 
 export class ReplayGuard extends DurableObject {
   constructor(state: DurableObjectState, env: Cloudflare.Env) {
@@ -37,12 +46,12 @@ export class ReplayGuard extends DurableObject {
 
   /** Claims a token for a job, or says whose it is. Claiming again is safe: the answer names the same job. */
   async claim({ token, jobId, digest, ttlMs, now }: TokenClaim): Promise<TokenAnswer> {
-    const known = this.#find(token);
-    if (known !== undefined && known.expires_at > now) {
+    const first = this.#find(token);
+    if (first !== undefined && first.expires_at > now) {
       return {
-        verdict: known.digest === digest ? 'duplicate' : 'conflict',
-        jobId: known.job_id,
-        claimedAt: known.claimed_at,
+        verdict: first.digest === digest ? 'duplicate' : 'conflict',
+        jobId: first.job_id,
+        claimedAt: first.claimed_at,
       };
     }
     this.ctx.storage.sql.exec(
@@ -55,6 +64,20 @@ export class ReplayGuard extends DurableObject {
     );
     await this.#forgetAt(now + ttlMs);
     return { verdict: 'fresh', jobId, claimedAt: now };
+  }
+
+  /** Those of the tokens that are claimed, each with its job. Writes nothing. */
+  async find(tokens: readonly string[], now: number): Promise<readonly KnownToken[]> {
+    const rows = this.ctx.storage.sql.exec(
+      `SELECT token, job_id, claimed_at FROM tokens
+       WHERE token IN (SELECT value FROM json_each(?)) AND expires_at > ?`,
+      JSON.stringify(tokens),
+      now,
+    );
+    return [...rows].map((row) => {
+      const { token, job_id: jobId, claimed_at: claimedAt } = known.parse(row);
+      return { token, jobId, claimedAt };
+    });
   }
 
   override async alarm(): Promise<void> {

@@ -8,6 +8,7 @@ import { enqueueFrom } from './child.ts';
 import { faultsOf } from './request.ts';
 import { Deferral, Discard, LeaseLost, Retry, SoftTimeLimitExceeded, Terminated } from './outcome.ts';
 import { inputOf } from './payloads.ts';
+import { findTokens } from './replay.ts';
 import { standingOf } from './unclaimed.ts';
 import type { Runtime } from './runtime.ts';
 import type { Job, Task } from './task.ts';
@@ -69,6 +70,7 @@ export function prepareAttempt(rt: Runtime, task: Task, envelope: Envelope, won:
       createdAt: envelope.acceptedAt,
       signal: controller.signal,
       enqueue: enqueueFrom(rt, envelope, won.claim),
+      claimed: (scope, tokens) => findTokens(rt, scope, tokens),
       handlersOf: (event) => rt.registry.handlersOf(event),
       clock: rt.clock,
       db: rt.db,

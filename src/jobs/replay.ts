@@ -2,8 +2,8 @@
 
 import { within } from '../core/deadline.ts';
 import type { Identity, IdentityToken } from '../core/envelope.ts';
-import { GUARD_DEADLINE_MS } from '../core/limits.ts';
-import type { TokenAnswer, TokenClaim } from '../durable/replay-guard.ts';
+import { GUARD_DEADLINE_MS, STATEMENT_DEADLINE_MS } from '../core/limits.ts';
+import type { KnownToken, TokenAnswer, TokenClaim } from '../durable/replay-guard.ts';
 import { logError } from './log.ts';
 import type { Runtime } from './runtime.ts';
 
@@ -54,8 +54,22 @@ function claimOf(
   return { token, jobId, digest: party ?? digest, ttlMs, now };
 }
 
+/** Those of a scope's tokens that are claimed, and by which jobs. Claims nothing; rejects where the guard is silent. */
+export async function findTokens(
+  rt: Runtime,
+  scope: string,
+  tokens: readonly string[],
+): Promise<readonly KnownToken[]> {
+  if (tokens.length === 0) return [];
+  const found = await within(rt.clock, STATEMENT_DEADLINE_MS, rt.replay.find(scope, tokens, rt.clock.now()));
+  if (found.inTime) return found.value;
+  throw new Error(SILENT);
+}
+
 async function claimToken(rt: Runtime, scope: string, claim: TokenClaim): Promise<TokenAnswer> {
   const answer = await within(rt.clock, GUARD_DEADLINE_MS, rt.replay.claim(scope, claim));
   if (answer.inTime) return answer.value;
-  throw new Error('The replay guard did not answer in time.');
+  throw new Error(SILENT);
 }
+
+const SILENT = 'The replay guard did not answer in time.';

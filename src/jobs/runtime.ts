@@ -4,7 +4,7 @@ import type { Env } from '../env.ts';
 import type { Clock, Database, Inputs, Queues, Randomness, Results } from '../core/ports.ts';
 import { REPLAY_GUARD_SHARDS } from '../core/limits.ts';
 import { shardOfText } from '../core/digest.ts';
-import type { ReplayGuard, TokenAnswer, TokenClaim } from '../durable/replay-guard.ts';
+import type { KnownToken, ReplayGuard, TokenAnswer, TokenClaim } from '../durable/replay-guard.ts';
 import { platformQueues } from '../queues.ts';
 import { d1Database, type DatabaseSize, type StatementCounts } from '../store/d1.ts';
 import { kvResults, r2Inputs } from '../store/payloads.ts';
@@ -29,6 +29,8 @@ export interface Isolate {
 /** The replay guard of one scope (a provider, a key owner). Rejects where it cannot answer. */
 export interface Replay {
   claim(scope: string, claim: TokenClaim): Promise<TokenAnswer>;
+  /** Those of the tokens that are claimed. Writes nothing. */
+  find(scope: string, tokens: readonly string[], now: number): Promise<readonly KnownToken[]>;
 }
 
 export interface Runtime {
@@ -74,7 +76,12 @@ export function createRuntime(
     clock: systemClock,
     random: systemRandomness,
     replay: {
-      claim: async (scope, claim) => guardOf(env.REPLAY_GUARD, scope, claim.token).claim(claim),
+      claim: async (scope, claim) => guardOf(env.REPLAY_GUARD, scope, shardOf(claim.token)).claim(claim),
+      find: async (scope, tokens, now) => {
+        const shards = Map.groupBy(tokens, shardOf);
+        const asked = [...shards].map(([shard, some]) => guardOf(env.REPLAY_GUARD, scope, shard).find(some, now));
+        return (await Promise.all(asked)).flat();
+      },
     },
     registry,
     isolate,
@@ -85,12 +92,16 @@ export function createRuntime(
   };
 }
 
+function shardOf(token: string): number {
+  return shardOfText(token, REPLAY_GUARD_SHARDS);
+}
+
 function guardOf(
   guards: DurableObjectNamespace<ReplayGuard>,
   scope: string,
-  token: string,
+  shard: number,
 ): DurableObjectStub<ReplayGuard> {
-  return guards.getByName(`${scope}:${String(shardOfText(token, REPLAY_GUARD_SHARDS))}`);
+  return guards.getByName(`${scope}:${String(shard)}`);
 }
 
 export const systemClock: Clock = {

@@ -13,6 +13,7 @@ import {
   MAX_TIME_LIMIT_SECONDS,
 } from '../core/limits.ts';
 import { exponential, type RetryPolicy } from '../core/retry.ts';
+import type { KnownToken } from '../durable/replay-guard.ts';
 import type { QueueName } from '../queues.ts';
 import type { EnqueueOptions } from './enqueue.ts';
 import type { Once } from './child.ts';
@@ -47,6 +48,11 @@ export interface Job {
     options?: EnqueueOptions,
     once?: Once,
   ): Promise<Child>;
+  /**
+   * Those of a scope's tokens that the replay guard knows, and the jobs they name; whether a job was ever made is not
+   * said. Claims nothing. Throws where the guard does not answer.
+   */
+  claimed(scope: string, tokens: readonly string[]): Promise<readonly KnownToken[]>;
   /** The tasks that say they are run on an event. */
   handlersOf(event: string): readonly Task[];
   readonly clock: Clock;

@@ -61,3 +61,17 @@ test('the alarm forgets what has expired, and nothing else', async () => {
   ]);
   expect(tokens).toEqual([{ token: 'live' }]);
 });
+
+test('it says which of many tokens are claimed and by whom, and claims none by being asked', async () => {
+  const stub = guard('find');
+  await stub.claim(claim('a', 'job-1'));
+  await stub.claim(claim('b', 'job-2', '', NOW + 5));
+  const asked = ['a', 'b', 'unknown', "' OR 1 --"];
+  expect(await stub.find(asked, NOW + 10)).toEqual([
+    { token: 'a', jobId: 'job-1', claimedAt: NOW },
+    { token: 'b', jobId: 'job-2', claimedAt: NOW + 5 },
+  ]);
+  expect(await stub.find(asked, NOW + 60_000)).toEqual([{ token: 'b', jobId: 'job-2', claimedAt: NOW + 5 }]);
+  expect(await stub.find([], NOW)).toEqual([]);
+  expect(await stub.claim(claim('unknown', 'job-3'))).toMatchObject({ verdict: 'fresh' });
+});

@@ -161,7 +161,7 @@ describe('what does not answer', () => {
   test('a guard that hangs: the call is told within seconds that nobody knows', async () => {
     const clock = new HeldClock(START);
     const bench = new Bench({ clock });
-    const rt = { ...bench.rt, replay: { claim: () => new Promise<never>(() => undefined) } };
+    const rt = { ...bench.rt, replay: { ...bench.rt.replay, claim: () => new Promise<never>(() => undefined) } };
     const body = '{"task":"debug_task"}';
     const answer = ask(rt, '/api/v1/jobs', { method: 'POST', body, headers: { 'idempotency-key': 'k' } });
     await settled();

@@ -66,7 +66,10 @@ describe('idempotency', () => {
 
   test('a guard that cannot answer means nobody knows: the call is to be repeated', async () => {
     const bench = new Bench();
-    const silent = { ...bench.rt, replay: { claim: () => Promise.reject(new Error('The object is overloaded.')) } };
+    const silent = {
+      ...bench.rt,
+      replay: { ...bench.rt.replay, claim: () => Promise.reject(new Error('The object is overloaded.')) },
+    };
     const request = readCall(bench.rt.registry, { task: 'debug_task', options: { idempotency_key: 'k' } });
     if (!request.ok) throw new Error('refused');
     expect(await submit(silent, request.value, { owner: 'test', source: 'test' })).toEqual({ kind: 'unknown' });

@@ -168,6 +168,7 @@ function replayOf(world: World, caller: Invocation): Replay {
         effect: () => world.stores.claim(scope, claim),
         failure: () => new Error('The Durable Object was reset.'),
       }),
+    find: () => Promise.reject(new Error('No task of the simulator asks which tokens are claimed.')),
   };
 }
 

@@ -41,6 +41,12 @@ const OPTIONAL = [
   'DOH_URL',
   'DATABASE_LIMIT_MB',
   'DEBUG_EFFECTS_URL',
+  'GITHUB_TOKEN',
+  'GITHUB_HOOKS',
+  'GITHUB_BASE_URL',
+  'MAILGUN_API_KEY',
+  'MAILGUN_DOMAINS',
+  'MAILGUN_BASE_URL',
 ];
 
 /** Every setting by name, as `.dev.vars` and the environment have it: the environment wins. Writes nothing. */

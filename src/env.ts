@@ -14,6 +14,18 @@ export interface Env {
   readonly GITHUB_WEBHOOK_SECRET?: string;
   /** The secret before the last rotation: accepted beside the current one. */
   readonly GITHUB_WEBHOOK_SECRET_PREVIOUS?: string;
+  /** Lists deliveries of webhooks and asks for them again: the scope `admin:repo_hook` or `admin:org_hook`. */
+  readonly GITHUB_TOKEN?: string;
+  /** The webhooks whose missed deliveries are recovered: `repos/acme/site/hooks/123,orgs/acme/hooks/9`. */
+  readonly GITHUB_HOOKS?: string;
+  /** https://api.github.com where it is not set. */
+  readonly GITHUB_BASE_URL?: string;
+  /** Reads events of mail; not the key that signs webhooks. */
+  readonly MAILGUN_API_KEY?: string;
+  /** The domains whose missed events are recovered: `mg.example.com,mail.example.org`. */
+  readonly MAILGUN_DOMAINS?: string;
+  /** https://api.mailgun.net where it is not set; https://api.eu.mailgun.net in Europe. */
+  readonly MAILGUN_BASE_URL?: string;
   readonly MAILGUN_SIGNING_KEY?: string;
   readonly MAILGUN_SIGNING_KEY_PREVIOUS?: string;
   /** How long after its signature a delivery of Mailgun's may come, in hours; 12 where it is not set, at most 144. */

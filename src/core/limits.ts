@@ -197,10 +197,55 @@ export const OUTGOING_DEADLINE_MS = 10_000;
 export const MAX_REDIRECTS = 3;
 /** How much of an answer to it is read. */
 export const MAX_ANSWER_BYTES = 64 * 1024;
-/** Longest wait that a far side may ask for. */
-export const MAX_RETRY_AFTER_SECONDS = 86_400;
 /** Seconds before each retry of a callback, 27 h 35 min in all: Standard Webhooks, and Svix's own schedule. */
 export const CALLBACK_RETRY_SECONDS: readonly number[] = [5, 300, 1_800, 7_200, 18_000, 36_000, 36_000];
 /** A response_url takes five answers within thirty minutes: Slack, "Handling user interaction". */
 export const MAX_SLACK_RESPONSES = 5;
 export const SLACK_RESPONSE_MS = 30 * 60_000;
+/** Longest that a far side's `Retry-After` is believed: a queue message can wait no longer. */
+export const MAX_RETRY_AFTER_SECONDS = MAX_DELAY_SECONDS;
+/** How long an outside service may take for one answer. */
+export const PROVIDER_DEADLINE_MS = 10_000;
+/** Largest answer that is read from one: 300 events of Mailgun's are about 1 MB. */
+export const MAX_PROVIDER_ANSWER_BYTES = 8 * 1024 * 1024;
+/** A refusal for coming too often that names no time: GitHub's documentation says a minute at least. */
+export const RATE_LIMIT_PAUSE_SECONDS = 60;
+
+/** A delivery is looked for once it is so old: GitHub waits 10 s for us, and a job's row may come late. */
+export const RECOVER_AFTER_MS = 5 * 60_000;
+/** Until then GitHub delivers again what is asked for: "deliveries from the past 3 days". */
+export const GITHUB_REDELIVERY_WINDOW_MS = 3 * 86_400_000;
+/** Looked back a little further: what was asked for in the last hour of the window is recovered after it. */
+export const GITHUB_LOOK_BACK_MS = GITHUB_REDELIVERY_WINDOW_MS + 2 * 3_600_000;
+/** Largest page of deliveries: GitHub's own. */
+export const GITHUB_PAGE = 100;
+/** Pages read of one hook by one run: 10,000 deliveries, for 100 of the 5,000 requests an hour that a token has. */
+export const MAX_GITHUB_PAGES = 100;
+/** Redeliveries one run asks for: GitHub counts what makes it work at up to 80 a minute and 500 an hour. */
+export const MAX_REDELIVERIES = 100;
+/** How often GitHub is asked for one delivery: what failed so often fails for a reason. */
+export const MAX_REDELIVERIES_EACH = 5;
+/** How far the time GitHub gives a delivery may be from when we wrote it down: clocks, 10 s of waiting, a busy log. */
+export const DELIVERY_TIME_SLACK_MS = 2 * 60_000;
+/** Missed deliveries looked after by one run. */
+export const MAX_MISSED = 10_000;
+
+/** Largest page of Mailgun's events: its own. */
+export const MAILGUN_PAGE = 300;
+/** Pages read of one domain by one run: 60,000 events. What is left is read by the next. */
+export const MAX_MAILGUN_PAGES = 200;
+/** Younger events are not to be trusted: Mailgun says they settle within half an hour. */
+export const MAILGUN_SETTLES_MS = 30 * 60_000;
+/** How far back the first run looks: a free account keeps its events for a day. */
+export const MAILGUN_FIRST_LOOK_MS = 24 * 3_600_000;
+/** Read again each time, for events that were put in order late. */
+export const MAILGUN_OVERLAP_MS = 10 * 60_000;
+/** Jobs made of missed events at once. */
+export const MAX_RECOVERIES_AT_ONCE = 25;
+/** Never further back: what the replay guard has forgotten would look as if it had been missed. */
+export const MAILGUN_LOOK_BACK_MS = WEBHOOK_TOKEN_TTL_MS - 86_400_000;
+/** How often what was missed is looked for: events of Mailgun's are an hour old then, and GitHub is asked 5 times in 3 days. */
+export const RECOVERY_EVERY_MS = 3_600_000;
+/** A hundred pages and a hundred redeliveries, a second each, and as much again: it fits a batch, and ends before the next. */
+export const RECOVERY_SOFT_SECONDS = 600;
+export const RECOVERY_HARD_SECONDS = 660;

@@ -67,7 +67,7 @@ export class ReplayGuard extends DurableObject {
   }
 
   /** Those of the tokens that are claimed, each with its job. Writes nothing. */
-  async find(tokens: readonly string[], now: number): Promise<readonly KnownToken[]> {
+  find(tokens: readonly string[], now: number): readonly KnownToken[] {
     const rows = this.ctx.storage.sql.exec(
       `SELECT token, job_id, claimed_at FROM tokens
        WHERE token IN (SELECT value FROM json_each(?)) AND expires_at > ?`,

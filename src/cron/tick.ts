@@ -5,6 +5,7 @@ import type { Runtime } from '../jobs/runtime.ts';
 import { oweAfterRestart } from './boot.ts';
 import { clearSensitive } from './cleared.ts';
 import { retireDeliveries } from './deliveries.ts';
+import { enqueueHourly } from './hourly.ts';
 import { removeOrphans } from './orphans.ts';
 import { repair } from './repair.ts';
 import { retire } from './retention.ts';
@@ -14,6 +15,7 @@ import { forgetUses } from './uses.ts';
 export async function tick(rt: Runtime, bootId: string | undefined): Promise<void> {
   if (bootId !== undefined) await attempt('boot', () => oweAfterRestart(rt, bootId));
   await repair(rt);
+  await attempt('hourly', () => enqueueHourly(rt));
   await attempt('sensitive', () => clearSensitive(rt));
   await attempt('retention', () => retire(rt));
   await attempt('deliveries', () => retireDeliveries(rt));

@@ -54,6 +54,51 @@ WHERE deliveries.id = found.id AND verdict = 'missed'`,
   };
 }
 
+const missedRow = z.object({ id: z.string(), event_id: z.string() }).readonly();
+export type MissedRow = z.infer<typeof missedRow>;
+
+export function readMissed(row: Row): MissedRow {
+  return missedRow.parse(row);
+}
+
+/** Deliveries of a provider that are still missed, of those sent since `since` (epoch ms). Oldest first. */
+export function selectMissed(provider: string, since: number, limit: number): Statement {
+  return {
+    name: 'missed',
+    sql: `SELECT id, event_id FROM deliveries
+WHERE verdict = 'missed' AND provider = ?1 AND received_at >= ?2 AND event_id IS NOT NULL
+ORDER BY received_at LIMIT ?3`,
+    params: [provider, since, limit],
+  };
+}
+
+/** When a delivery may have come: the ids of all that came then are between these. */
+export interface Window {
+  readonly eventId: string;
+  readonly from: string;
+  readonly until: string;
+}
+
+const takenRow = z.object({ event_id: z.string(), job_id: z.string() }).readonly();
+
+export function readTaken(row: Row): { readonly eventId: string; readonly jobId: string } {
+  const { event_id: eventId, job_id: jobId } = takenRow.parse(row);
+  return { eventId, jobId };
+}
+
+/** Which of these deliveries were written down with a job that is there. Reads only what came in their windows. */
+export function selectTaken(provider: string, windows: readonly Window[]): Statement {
+  return {
+    name: 'missed',
+    // CROSS JOIN, so that the windows are walked and not the table.
+    sql: `SELECT DISTINCT event_id, job_id FROM json_each(?1) AS came CROSS JOIN deliveries
+WHERE deliveries.id BETWEEN came.value ->> 'from' AND came.value ->> 'until'
+  AND provider = ?2 AND event_id = came.value ->> 'eventId'
+  AND EXISTS (SELECT 1 FROM jobs WHERE jobs.id = deliveries.job_id)`,
+    params: [JSON.stringify(windows), provider],
+  };
+}
+
 export function markRedelivered(id: string, jobId: string): Statement {
   return {
     name: 'deliveries',

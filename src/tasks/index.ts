@@ -7,8 +7,16 @@ import { debugFail } from './debug/fail.ts';
 import { debugSleep } from './debug/sleep.ts';
 import { debugTask } from './debug/task.ts';
 import { processWebhook } from './webhooks/process-webhook.ts';
+import { reconcileMailgunEvents } from './webhooks/reconcile-mailgun.ts';
+import { recoverGithubDeliveries } from './webhooks/recover-github.ts';
 
-export const tasks: readonly Task[] = [debugTask, deliverCallback, processWebhook];
+export const tasks: readonly Task[] = [
+  debugTask,
+  deliverCallback,
+  processWebhook,
+  recoverGithubDeliveries,
+  reconcileMailgunEvents,
+];
 
 /** Registered only where DEBUG_TASKS is on: they let behaviour be tried and measured from outside. */
 export const debugTasks: readonly Task[] = [debugSleep, debugFail, debugEffect];

@@ -221,8 +221,10 @@ export const GITHUB_LOOK_BACK_MS = GITHUB_REDELIVERY_WINDOW_MS + 2 * 3_600_000;
 export const GITHUB_PAGE = 100;
 /** Pages read of one hook by one run: 10,000 deliveries, for 100 of the 5,000 requests an hour that a token has. */
 export const MAX_GITHUB_PAGES = 100;
-/** Redeliveries one run asks for: GitHub counts what makes it work at up to 80 a minute and 500 an hour. */
+/** Redeliveries one run asks for: GitHub takes 500 requests an hour that make it do something, from all who use the token. */
 export const MAX_REDELIVERIES = 100;
+/** Between two of them: "wait at least one second between each request", and 80 a minute at most. */
+export const REDELIVERY_PAUSE_MS = 1_000;
 /** How often GitHub is asked for one delivery: what failed so often fails for a reason. */
 export const MAX_REDELIVERIES_EACH = 5;
 /** How far the time GitHub gives a delivery may be from when we wrote it down: clocks, 10 s of waiting, a busy log. */

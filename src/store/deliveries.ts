@@ -46,7 +46,7 @@ WHERE true ON CONFLICT (id) DO NOTHING`,
 /** Says that missed deliveries have become jobs after all. */
 export function markRecovered(recovered: readonly { readonly id: string; readonly jobId: string }[]): Statement {
   return {
-    name: 'deliveries',
+    name: 'recovered',
     sql: `UPDATE deliveries SET verdict = 'recovered', job_id = found.job_id
 FROM (SELECT value ->> 'id' AS id, value ->> 'jobId' AS job_id FROM json_each(?1)) AS found
 WHERE deliveries.id = found.id AND verdict = 'missed'`,

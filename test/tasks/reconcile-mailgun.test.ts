@@ -198,7 +198,7 @@ test('a run that dies after its first page is repeated from there, and makes not
   ]);
 });
 
-test.each(['deliveries', 'accept', 'mark'])(
+test.each(['deliveries', 'accept', 'recovered', 'mark'])(
   'a database that fails at `%s` costs no event: the mark stays, and the next run makes good what is left',
   async (statement) => {
     const there = world();

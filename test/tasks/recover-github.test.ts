@@ -119,6 +119,14 @@ test('nothing is asked for that is a ping, may still be on its way, or is too ol
   expect(there.github.asked).toEqual([justInTime, onTime]);
 });
 
+test('an event that was first sent longer ago is not asked for because it was sent again since', async () => {
+  const there = world();
+  const old = guid();
+  there.github.sent(HOOK, { guid: old, at: there.ago(3 * DAY + 3 * HOUR) });
+  there.github.sent(HOOK, { guid: old, at: there.ago(2 * DAY), redelivery: true });
+  expect(resultOf(await there.run(TASK))).toMatchObject({ totals: { looked_at: 0, missed: 0, asked: 0 } });
+});
+
 test('a token that was claimed for a job that never came to be is missed, and becomes that job', async () => {
   const there = world();
   const died = guid();
@@ -178,6 +186,34 @@ test('what is on a later page is found, and at most a hundred are asked for in o
   ]);
   expect(there.github.asked).toEqual(lost.slice(0, 100));
   expect((await there.deliveries()).filter(({ verdict }) => verdict === 'missed')).toHaveLength(120);
+});
+
+test('hooks share what one run may ask for: what one leaves is there for the next, and GitHub is asked once a second', async () => {
+  const there = world([HOOK, OTHER]);
+  const asked = (hook: string): number =>
+    there.github.requests.filter((request) => request.startsWith(`POST ${hook}`)).length;
+  there.github.send = () => Promise.resolve(503);
+  for (let at = 0; at < 30; at += 1) there.github.sent(HOOK, { guid: guid(), at: there.ago(HOUR) });
+  for (let at = 0; at < 120; at += 1) there.github.sent(OTHER, { guid: guid(), at: there.ago(HOUR) });
+  const before = there.clock.now();
+  await there.run(TASK);
+  expect([asked(HOOK), asked(OTHER)]).toEqual([30, 70]);
+  expect(there.clock.now() - before).toBeGreaterThan(98_000);
+  for (let at = 0; at < 90; at += 1) there.github.sent(HOOK, { guid: guid(), at: there.ago(HOUR) });
+  await there.run(TASK);
+  expect([asked(HOOK) - 30, asked(OTHER) - 70]).toEqual([50, 50]);
+});
+
+test('one that was taken in while the replay guard was silent, and still waits for it, is not missed', async () => {
+  const there = world();
+  const waiting = guid();
+  const { replay } = there.bench.rt;
+  Object.assign(there.bench.rt, { replay: { ...replay, claim: () => Promise.reject(new Error('overloaded')) } });
+  vi.spyOn(console, 'error').mockImplementation(() => undefined);
+  expect((await there.deliver(waiting)).status).toBe(200);
+  there.github.sent(HOOK, { guid: waiting, at: there.ago(0), statusCode: 504 });
+  there.clock.move(10 * MINUTE);
+  expect(resultOf(await there.run(TASK))).toMatchObject({ totals: { looked_at: 1, missed: 0, asked: 0 } });
 });
 
 test('pages are not read further back than anything can be done about', async () => {

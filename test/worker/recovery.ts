@@ -1,6 +1,7 @@
 // A bench whose time passes as ours does, with an outside world that is one fake.
 
 import { vi } from 'vitest';
+import { REDELIVERY_PAUSE_MS } from '../../src/core/limits.ts';
 import type { Clock } from '../../src/core/ports.ts';
 import type { JobRow } from '../../src/store/rows.ts';
 import { readDelivery, type DeliveryRow } from '../../src/store/deliveries.ts';
@@ -8,7 +9,10 @@ import { systemClock } from '../../src/jobs/runtime.ts';
 import type { Task } from '../../src/jobs/task.ts';
 import { Bench, START } from './bench.ts';
 
-/** Ours, moved to where the test wants it: whoever waits for the fake waits for as long as it takes. */
+/**
+ * Ours, moved to where the test wants it: whoever waits for the fake waits for as long as it takes. Only pauses of
+ * politeness pass at once.
+ */
 export class MovedClock implements Clock {
   #ahead = START - systemClock.now();
 
@@ -17,6 +21,10 @@ export class MovedClock implements Clock {
   }
 
   sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
+    if (milliseconds === REDELIVERY_PAUSE_MS) {
+      this.move(milliseconds);
+      return Promise.resolve();
+    }
     return systemClock.sleep(milliseconds, signal);
   }
 

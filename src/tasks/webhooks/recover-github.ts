@@ -10,6 +10,7 @@ import {
   MAX_GROUP_ITEMS,
   MAX_MISSED,
   MAX_REDELIVERIES,
+  REDELIVERY_PAUSE_MS,
   RECOVERY_HARD_SECONDS,
   RECOVERY_SOFT_SECONDS,
   SWEEP_PAGE,
@@ -78,7 +79,7 @@ async function recover(job: Job): Promise<{ hooks: readonly Report[]; totals: Co
     const left = MAX_REDELIVERIES - reports.reduce((sum, { asked }) => sum + asked, 0);
     const share = Math.ceil(left / (listings.length - at));
     const wanted = missed.filter((each) => !isGivenUp(each)).slice(0, share);
-    const counts = await askAll(github, listing.hook, wanted, troubles);
+    const counts = await askAll(job, github, listing.hook, wanted, troubles);
     reports.push(reportOf(listing, missed, recovered, counts));
   }
   troubles.throwAny();
@@ -202,8 +203,9 @@ async function recordMissed(job: Job, missed: readonly Sent[]): Promise<void> {
   for (const some of portionsOf(rows, MAX_GROUP_ITEMS)) await job.db.run(insertDeliveries(some));
 }
 
-/** Asks for each, oldest first and one after the other: many at once are what GitHub's limits are there for. */
+/** Asks for each, oldest first and one a second: many at once are what GitHub's limits are there for. */
 async function askAll(
+  job: Job,
   github: GithubHooks,
   hook: string,
   wanted: readonly Sent[],
@@ -211,6 +213,7 @@ async function askAll(
 ): Promise<Pick<Counts, 'asked' | 'refused'>> {
   const counts = { asked: 0, refused: 0 };
   for (const { newest } of troubles.mustWait ? [] : wanted) {
+    if (counts.asked + counts.refused > 0) await job.clock.sleep(REDELIVERY_PAUSE_MS, job.signal);
     const answer = await troubles.keep(() => redeliver(github, hook, newest.id));
     if (answer === undefined) break;
     counts[answer] += 1;

@@ -1,7 +1,7 @@
 // Which addresses belong to the public Internet, and which URLs may be requested on behalf of somebody outside.
 
 import ipaddr from 'ipaddr.js';
-import { MAX_URL_CHARS } from './limits.ts';
+import { MAX_URL_CHARS } from './limits-outside.ts';
 
 type Address = ipaddr.IPv4 | ipaddr.IPv6;
 

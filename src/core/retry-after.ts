@@ -1,6 +1,6 @@
 // What a far side asks for with `Retry-After`: seconds, or an HTTP date.
 
-import { MAX_RETRY_AFTER_SECONDS } from './limits.ts';
+import { MAX_RETRY_AFTER_SECONDS } from './limits-outside.ts';
 
 const SECONDS = /^\d{1,10}$/;
 // IMF-fixdate, the only form that may be sent (RFC 9110, 5.6.7). Date.parse alone takes almost anything.

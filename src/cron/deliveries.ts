@@ -2,7 +2,7 @@
 // are the first of the table.
 
 import { newId } from '../core/ids.ts';
-import { DELIVERIES_PAGE, KEEP_DELIVERIES_FILLING_MS, KEEP_DELIVERIES_MS } from '../core/limits.ts';
+import { DELIVERIES_PAGE, KEEP_DELIVERIES_FILLING_MS, KEEP_DELIVERIES_MS } from '../core/limits-outside.ts';
 import { transact } from '../jobs/database.ts';
 import { isFilling } from '../jobs/room.ts';
 import type { Runtime } from '../jobs/runtime.ts';

@@ -3,7 +3,7 @@
 
 import { z } from 'zod';
 import { derivedId } from '../core/ids.ts';
-import { RECOVERY_EVERY_MS } from '../core/limits.ts';
+import { RECOVERY_EVERY_MS } from '../core/limits-outside.ts';
 import type { Env } from '../env.ts';
 import { query, transact } from '../jobs/database.ts';
 import { commit, requestOf } from '../jobs/enqueue.ts';

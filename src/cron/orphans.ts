@@ -2,7 +2,8 @@
 // body of a delivery stays as long as the delivery itself. A cursor walks the bucket, one page a tick.
 
 import { z } from 'zod';
-import { KEEP_DELIVERIES_MS, ORPHAN_AFTER_MS, ORPHANS_EVERY_MS } from '../core/limits.ts';
+import { ORPHAN_AFTER_MS, ORPHANS_EVERY_MS } from '../core/limits.ts';
+import { KEEP_DELIVERIES_MS } from '../core/limits-outside.ts';
 import type { Kept } from '../core/ports.ts';
 import { query, transact } from '../jobs/database.ts';
 import { logInfo } from '../jobs/log.ts';

@@ -2,13 +2,8 @@
 // refused are counted here, in this isolate, and cost nothing else.
 
 import { within } from '../core/deadline.ts';
-import {
-  DELIVERY_LOG_TERM_MS,
-  MAX_GROUP_ITEMS,
-  MAX_UNWRITTEN_DELIVERIES,
-  REFUSALS_LOGGED_EVERY_MS,
-  STATEMENT_DEADLINE_MS,
-} from '../core/limits.ts';
+import { MAX_GROUP_ITEMS, STATEMENT_DEADLINE_MS } from '../core/limits.ts';
+import { DELIVERY_LOG_TERM_MS, MAX_UNWRITTEN_DELIVERIES, REFUSALS_LOGGED_EVERY_MS } from '../core/limits-outside.ts';
 import { insertDeliveries, type NewDelivery } from '../store/deliveries.ts';
 import { logError, logInfo } from './log.ts';
 import type { Runtime } from './runtime.ts';

@@ -2,7 +2,7 @@
 
 import { within } from '../core/deadline.ts';
 import type { Identity, IdentityToken } from '../core/envelope.ts';
-import { GUARD_DEADLINE_MS, STATEMENT_DEADLINE_MS } from '../core/limits.ts';
+import { STATEMENT_DEADLINE_MS, GUARD_DEADLINE_MS } from '../core/limits.ts';
 import type { KnownToken, TokenAnswer, TokenClaim } from '../durable/replay-guard.ts';
 import { logError } from './log.ts';
 import type { Runtime } from './runtime.ts';

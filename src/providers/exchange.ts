@@ -8,8 +8,8 @@ import {
   MAX_RETRY_AFTER_SECONDS,
   PROVIDER_DEADLINE_MS,
   RATE_LIMIT_PAUSE_SECONDS,
-} from '../core/limits.ts';
-import { retryAfterSeconds } from '../core/retry-after.ts';
+} from '../core/limits-outside.ts';
+import { parseRetryAfter } from '../core/retry-after.ts';
 import { ConfigurationError, Discard, Retry } from '../jobs/outcome.ts';
 import type { Job } from '../jobs/task.ts';
 
@@ -89,7 +89,7 @@ function checked({ what, advice }: Question, answer: Answer, now: number): Reply
 /** How long the service wants to be left alone; undefined where it says nothing of the kind. */
 function pauseSeconds({ status, headers, text }: Answer, now: number): number | undefined {
   if (status !== 403 && status !== 429 && status !== 503) return undefined;
-  const after = retryAfterSeconds(headers.get('retry-after'), now);
+  const after = parseRetryAfter(headers.get('retry-after'), now);
   if (after !== undefined) return after;
   if (status === 503) return undefined;
   const reset = Number(headers.get('x-ratelimit-reset') ?? Number.NaN);

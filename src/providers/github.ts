@@ -3,7 +3,7 @@
 
 import { z } from 'zod';
 import { parseInstant } from '../core/instant.ts';
-import { GITHUB_PAGE } from '../core/limits.ts';
+import { GITHUB_PAGE } from '../core/limits-outside.ts';
 import type { Env } from '../env.ts';
 import { exchange, jsonOf, nextPage, type Asker, type Question } from './exchange.ts';
 import { baseUrl, listOf, secret } from './settings.ts';

@@ -3,7 +3,7 @@
 
 import { sha256Hex } from '../core/digest.ts';
 import type { IdentityToken } from '../core/envelope.ts';
-import { GITHUB_TOKEN_TTL_MS, MAX_EVENT_ID_CHARS, WEBHOOK_TOKEN_TTL_MS } from '../core/limits.ts';
+import { GITHUB_TOKEN_TTL_MS, MAX_EVENT_ID_CHARS, WEBHOOK_TOKEN_TTL_MS } from '../core/limits-outside.ts';
 
 /** A token of what tells a delivery apart, whatever was in it and however long. */
 export function token(kind: string, ...parts: readonly (string | number)[]): IdentityToken {

@@ -3,7 +3,7 @@
 
 import { z } from 'zod';
 import type { Json } from '../core/json.ts';
-import { MAILGUN_PAGE } from '../core/limits.ts';
+import { MAILGUN_PAGE } from '../core/limits-outside.ts';
 import type { Env } from '../env.ts';
 import { exchange, jsonOf, nextPage, type Asker } from './exchange.ts';
 import { baseUrl, listOf, secret } from './settings.ts';

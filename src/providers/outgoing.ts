@@ -3,7 +3,7 @@
 
 import { z } from 'zod';
 import { destinationOf, isPublicAddress, parseHosts, type Destination } from '../core/address.ts';
-import { MAX_ANSWER_BYTES, MAX_REDIRECTS, OUTGOING_DEADLINE_MS } from '../core/limits.ts';
+import { MAX_ANSWER_BYTES, MAX_REDIRECTS, OUTGOING_DEADLINE_MS } from '../core/limits-outside.ts';
 import { parseRetryAfter } from '../core/retry-after.ts';
 import type { Job } from '../jobs/task.ts';
 

@@ -4,7 +4,7 @@
 import { sha256Hex } from '../core/digest.ts';
 import { parseInstant } from '../core/instant.ts';
 import type { Json } from '../core/json.ts';
-import { MAX_SLACK_RESPONSES, SLACK_RESPONSE_MS } from '../core/limits.ts';
+import { MAX_SLACK_RESPONSES, SLACK_RESPONSE_MS } from '../core/limits-outside.ts';
 import { Discard, Retry } from '../jobs/outcome.ts';
 import type { Job } from '../jobs/task.ts';
 import { countUse } from '../store/uses.ts';

@@ -9,7 +9,7 @@ import {
   MAX_PARSED_WEBHOOK_BYTES,
   MAX_WEBHOOK_BODY_BYTES,
   WEBHOOK_ANSWER_MS,
-} from '../core/limits.ts';
+} from '../core/limits-outside.ts';
 import type { IdentityToken } from '../core/envelope.ts';
 import { githubDeliveryToken, idOf } from '../providers/identity.ts';
 import { malformed, objectIn, present, type Provider } from './provider.ts';

@@ -10,7 +10,7 @@ import {
   MAX_WEBHOOK_BODY_BYTES,
   SIGNATURE_WINDOW_SECONDS,
   WEBHOOK_ANSWER_MS,
-} from '../core/limits.ts';
+} from '../core/limits-outside.ts';
 import type { Env } from '../env.ts';
 import { eventName, idOf, mailgunEventTokens, token } from '../providers/identity.ts';
 import {

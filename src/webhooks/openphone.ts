@@ -2,7 +2,7 @@
 // https://support.quo.com/core-concepts/integrations/webhooks https://www.quo.com/docs/mdx/guides/webhooks
 
 import { base64Key, digestFromBase64, verifyHmac, messageOf, type Key } from '../core/hmac.ts';
-import { MAX_SMALL_WEBHOOK_BODY_BYTES, SIGNATURE_WINDOW_SECONDS, WEBHOOK_ANSWER_MS } from '../core/limits.ts';
+import { MAX_SMALL_WEBHOOK_BODY_BYTES, SIGNATURE_WINDOW_SECONDS, WEBHOOK_ANSWER_MS } from '../core/limits-outside.ts';
 import type { IdentityToken } from '../core/envelope.ts';
 import { eventName, idOf, token } from '../providers/identity.ts';
 import { normalise } from './openphone-event.ts';

@@ -4,7 +4,7 @@
 import { canonicalJson, parseJson, type Json } from '../core/json.ts';
 import { sha256Hex } from '../core/digest.ts';
 import { digestFromHex, textKey, verifyHmac, messageOf } from '../core/hmac.ts';
-import { MAX_SMALL_WEBHOOK_BODY_BYTES, SIGNATURE_WINDOW_SECONDS, SLACK_ANSWER_MS } from '../core/limits.ts';
+import { MAX_SMALL_WEBHOOK_BODY_BYTES, SIGNATURE_WINDOW_SECONDS, SLACK_ANSWER_MS } from '../core/limits-outside.ts';
 import type { IdentityToken } from '../core/envelope.ts';
 import { eventName, idOf, token } from '../providers/identity.ts';
 import {

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest';
-import { MAX_PROVIDER_ANSWER_BYTES, PROVIDER_DEADLINE_MS } from '../../src/core/limits.ts';
+import { MAX_PROVIDER_ANSWER_BYTES, PROVIDER_DEADLINE_MS } from '../../src/core/limits-outside.ts';
 import { ConfigurationError, Discard, Retry, SoftTimeLimitExceeded } from '../../src/jobs/outcome.ts';
 import { exchange, nextPage, type Reply } from '../../src/providers/exchange.ts';
 import { GithubHooks, nextOf } from '../../src/providers/github.ts';

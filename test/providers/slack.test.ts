@@ -2,7 +2,7 @@ import { env } from 'cloudflare:workers';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { sha256Hex } from '../../src/core/digest.ts';
-import { SLACK_RESPONSE_MS } from '../../src/core/limits.ts';
+import { SLACK_RESPONSE_MS } from '../../src/core/limits-outside.ts';
 import { tick } from '../../src/cron/tick.ts';
 import { Discard, Retry } from '../../src/jobs/outcome.ts';
 import { defineTask } from '../../src/jobs/task.ts';

@@ -229,7 +229,9 @@ describe('Slack', () => {
   });
 
   test('somebody who typed a command while nothing can be taken is told so; Slack would not ask twice', async () => {
-    const bench = new Bench({ ports: () => ({ replay: { claim: () => Promise.reject(new Error('reset')) } }) });
+    const bench = new Bench({
+      ports: ({ replay }) => ({ replay: { ...replay, claim: () => Promise.reject(new Error('reset')) } }),
+    });
     const now = Math.floor(bench.clock.now() / 1_000);
     const command = await serve(bench.rt, await formFromSlack({ command: '/x', trigger_id: 't' }, { timestamp: now }));
     expect([command.status, await command.json()]).toEqual([
@@ -243,10 +245,7 @@ describe('Slack', () => {
   test('Slack is answered within its three seconds, whatever does not answer us', async () => {
     const clock = new FastClock(Date.now());
     const never = (): Promise<never> => new Promise(() => undefined);
-    const ports = ({ env: bindings }: Bench['rt']): Partial<Bench['rt']> => ({
-      replay: { claim: never },
-      env: bindings,
-    });
+    const ports = ({ replay }: Bench['rt']): Partial<Bench['rt']> => ({ replay: { ...replay, claim: never } });
     const bench = new Bench({ clock, ports });
     const from = clock.now();
     const answer = await serve(bench.rt, await fromSlack(mention(), { timestamp: Math.floor(from / 1_000) }));

@@ -1,7 +1,7 @@
 // A bench whose time passes as ours does, with an outside world that is one fake.
 
 import { vi } from 'vitest';
-import { REDELIVERY_PAUSE_MS } from '../../src/core/limits.ts';
+import { REDELIVERY_PAUSE_MS } from '../../src/core/limits-outside.ts';
 import type { Clock } from '../../src/core/ports.ts';
 import type { JobRow } from '../../src/store/rows.ts';
 import { readDelivery, type DeliveryRow } from '../../src/store/deliveries.ts';

@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import { base64Key, signHmac, messageOf, type Key } from '../../core/hmac.ts';
 import { formatInstant } from '../../core/instant.ts';
-import { CALLBACK_RETRY_SECONDS } from '../../core/limits.ts';
+import { CALLBACK_RETRY_SECONDS } from '../../core/limits-outside.ts';
 import type { State } from '../../core/states.ts';
 import type { Env } from '../../env.ts';
 import { jobJson } from '../../jobs/job-json.ts';

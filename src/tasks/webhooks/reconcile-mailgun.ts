@@ -14,7 +14,7 @@ import {
   MAX_RECOVERIES_AT_ONCE,
   RECOVERY_HARD_SECONDS,
   RECOVERY_SOFT_SECONDS,
-} from '../../core/limits.ts';
+} from '../../core/limits-outside.ts';
 import type { IdentityToken } from '../../core/envelope.ts';
 import { logInfo } from '../../jobs/log.ts';
 import { defineTask, type Job } from '../../jobs/task.ts';

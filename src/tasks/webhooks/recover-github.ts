@@ -3,18 +3,17 @@
 
 import { z } from 'zod';
 import { derivedId, newId } from '../../core/ids.ts';
+import { MAX_GROUP_ITEMS, SWEEP_PAGE } from '../../core/limits.ts';
 import {
   DELIVERY_TIME_SLACK_MS,
   GITHUB_LOOK_BACK_MS,
   MAX_GITHUB_PAGES,
-  MAX_GROUP_ITEMS,
   MAX_MISSED,
   MAX_REDELIVERIES,
   REDELIVERY_PAUSE_MS,
   RECOVERY_HARD_SECONDS,
   RECOVERY_SOFT_SECONDS,
-  SWEEP_PAGE,
-} from '../../core/limits.ts';
+} from '../../core/limits-outside.ts';
 import { logInfo } from '../../jobs/log.ts';
 import { ConfigurationError, Discard } from '../../jobs/outcome.ts';
 import { defineTask, type Job } from '../../jobs/task.ts';

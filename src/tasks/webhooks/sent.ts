@@ -1,6 +1,6 @@
 // What GitHub says it has sent: attempts become events, and of events it is told which may be missed. Pure.
 
-import { GITHUB_REDELIVERY_WINDOW_MS, MAX_REDELIVERIES_EACH, RECOVER_AFTER_MS } from '../../core/limits.ts';
+import { GITHUB_REDELIVERY_WINDOW_MS, MAX_REDELIVERIES_EACH, RECOVER_AFTER_MS } from '../../core/limits-outside.ts';
 import type { DeliveryAttempt } from '../../providers/github.ts';
 import { githubDeliveryToken, idOf } from '../../providers/identity.ts';
 

@@ -53,7 +53,7 @@ const OPTIONAL = [
 export async function readSettings(environment) {
   const stored = parseEnv(await readVars());
   const known = new Set([...Object.keys(stored), ...Object.keys(SETTINGS), ...OPTIONAL]);
-  const given = [...known].filter((name) => environment[name]).map((name) => [name, environment[name]]);
+  const given = [...known].filter((name) => environment[name] !== undefined).map((name) => [name, environment[name]]);
   return { ...stored, ...Object.fromEntries(given) };
 }
 

@@ -1,6 +1,6 @@
-// npm run smoke: what a newcomer does, against an instance that runs: one job, and one signed webhook, sent twice.
+// npm run smoke: what a newcomer does, against an instance that runs: one job, and a signed webhook of each provider, sent twice.
 //   node scripts/smoke.mjs [address] [key]
-//   address: http://127.0.0.1:$PORT by default   key: ADMIN_API_KEY   and GITHUB_WEBHOOK_SECRET, as npm start reads them
+//   address: http://127.0.0.1:$PORT by default   key: ADMIN_API_KEY   and the secrets of the providers, as npm start reads them
 //   WAIT_SECONDS (5): how long the instance may take to come up
 
 import { createHmac, randomUUID } from 'node:crypto';
@@ -9,7 +9,6 @@ import { readSettings } from './local.mjs';
 const [address = `http://127.0.0.1:${process.env.PORT || '8787'}`, givenKey] = process.argv.slice(2);
 const waitSeconds = Number(process.env.WAIT_SECONDS || '5');
 let key;
-let secret;
 
 const FINISHES_WITHIN_SECONDS = 30;
 const ANSWERS_WITHIN_MS = 40_000;
@@ -26,10 +25,8 @@ async function smoke() {
   // Not before: the first start makes them.
   const settings = await readSettings(process.env);
   key = givenKey ?? settings.ADMIN_API_KEY;
-  secret = settings.GITHUB_WEBHOOK_SECRET;
   if (!key)
     throw new Error('No key: give it as the second argument, or in ADMIN_API_KEY. npm start makes one in .dev.vars.');
-  if (!secret) throw new Error('No GITHUB_WEBHOOK_SECRET, neither in the environment nor in .dev.vars.');
   say('live', address);
 
   const sent = await post('/api/v1/jobs', JSON.stringify({ task: 'debug_task', input: { hello: 'world' } }), {});
@@ -38,24 +35,74 @@ async function smoke() {
   const job = await finished(sent.body.id);
   say(job.state, `attempt ${job.attempt}, result ${JSON.stringify(job.result?.input)}`);
 
-  const push = JSON.stringify({
-    ref: 'refs/heads/main',
-    after: randomUUID(),
-    repository: { full_name: 'lovage/smoke' },
-  });
-  const delivery = { 'x-github-event': 'push', 'x-github-delivery': randomUUID(), 'x-hub-signature-256': sign(push) };
-  const first = await post('/webhooks/github', push, delivery);
-  expect('POST /webhooks/github', first, 200);
-  say(first.body.status, `GitHub push as job ${first.body.job_id}`);
-  const webhook = await finished(first.body.job_id);
-  say(webhook.state, `attempt ${webhook.attempt}, result ${JSON.stringify(webhook.result)}`);
-
-  const again = await post('/webhooks/github', push, delivery);
-  expect('The same webhook again', again, 200);
-  if (again.body.status !== 'duplicate' || again.body.job_id !== first.body.job_id) {
-    throw new Error(`The same webhook again: ${JSON.stringify(again.body)}, not a duplicate of ${first.body.job_id}`);
+  for (const [provider, { body, headers, secret: name }] of Object.entries(deliveries(settings))) {
+    if (!settings[name]) throw new Error(`No ${name}, neither in the environment nor in .dev.vars.`);
+    const path = `/webhooks/${provider}`;
+    const first = await post(path, body, headers);
+    expect(`POST ${path}`, first, 200);
+    say(first.body.status, `${provider} as job ${first.body.job_id}`);
+    const webhook = await finished(first.body.job_id);
+    say(webhook.state, `attempt ${webhook.attempt}, event ${webhook.result?.event}`);
+    const again = await post(path, body, headers);
+    expect('The same webhook again', again, 200);
+    if (again.body.status !== 'duplicate' || again.body.job_id !== first.body.job_id) {
+      throw new Error(`The same webhook again: ${JSON.stringify(again.body)}, not a duplicate of ${first.body.job_id}`);
+    }
+    say('duplicate', `the same webhook again is job ${again.body.job_id} still`);
   }
-  say('duplicate', `the same webhook again is job ${again.body.job_id} still`);
+}
+
+/** One delivery of each provider, signed as it signs. */
+function deliveries(settings) {
+  const seconds = String(Math.floor(Date.now() / 1_000));
+  const id = randomUUID();
+  const hmac = (key, message, encoding = 'hex') => createHmac('sha256', key).update(message).digest(encoding);
+  const text = (name) => settings[name] ?? '';
+
+  const push = JSON.stringify({ ref: 'refs/heads/main', after: id, repository: { full_name: 'lovage/smoke' } });
+  const token = id.replaceAll('-', '').padEnd(50, '0');
+  const signature = hmac(text('MAILGUN_SIGNING_KEY'), seconds + token);
+  const opened = { event: 'opened', id, timestamp: Number(seconds), recipient: 'smoke@example.com' };
+  const mention = JSON.stringify({
+    type: 'event_callback',
+    event_id: id,
+    event: { type: 'app_mention', text: 'smoke' },
+  });
+  const message = JSON.stringify({ id, type: 'message.received', data: { resource: { id, text: 'smoke' } } });
+  const openphone = Buffer.from(text('OPENPHONE_SIGNING_KEY').replace(/^whsec_/, ''), 'base64');
+  return {
+    github: {
+      secret: 'GITHUB_WEBHOOK_SECRET',
+      body: push,
+      headers: {
+        'x-github-event': 'push',
+        'x-github-delivery': id,
+        'x-hub-signature-256': `sha256=${hmac(text('GITHUB_WEBHOOK_SECRET'), push)}`,
+      },
+    },
+    mailgun: {
+      secret: 'MAILGUN_SIGNING_KEY',
+      body: JSON.stringify({ signature: { timestamp: seconds, token, signature }, 'event-data': opened }),
+      headers: {},
+    },
+    slack: {
+      secret: 'SLACK_SIGNING_SECRET',
+      body: mention,
+      headers: {
+        'x-slack-request-timestamp': seconds,
+        'x-slack-signature': `v0=${hmac(text('SLACK_SIGNING_SECRET'), `v0:${seconds}:${mention}`)}`,
+      },
+    },
+    openphone: {
+      secret: 'OPENPHONE_SIGNING_KEY',
+      body: message,
+      headers: {
+        'webhook-id': `msg_${id}`,
+        'webhook-timestamp': seconds,
+        'webhook-signature': `v1,${hmac(openphone, `msg_${id}.${seconds}.${message}`, 'base64')}`,
+      },
+    },
+  };
 }
 
 async function untilLive() {
@@ -90,10 +137,6 @@ async function call(path, init) {
   const text = await response.text();
   const json = response.headers.get('content-type')?.includes('json') === true;
   return { status: response.status, body: json ? JSON.parse(text) : { detail: text.slice(0, 500) } };
-}
-
-function sign(body) {
-  return `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`;
 }
 
 function expect(what, { status, body }, wanted) {

@@ -2,9 +2,13 @@
 
 import type { Context } from 'hono';
 import { within } from '../core/deadline.ts';
+import { base64Key } from '../core/hmac.ts';
 import { PROBE_DEADLINE_MS } from '../core/limits.ts';
 import { isFull, roomOf } from '../jobs/room.ts';
+import type { Env } from '../env.ts';
 import { QUEUE_NAMES } from '../queues.ts';
+import { keysOf } from '../webhooks/provider.ts';
+import { PROVIDERS } from '../webhooks/providers.ts';
 import type { App } from './app.ts';
 
 interface Check {
@@ -33,10 +37,23 @@ export async function health(c: Context<App>): Promise<Response> {
   );
   const healthy = Object.values(checks).every(({ status }) => status === 'healthy');
   return c.json(
-    { status: healthy ? 'healthy' : 'unhealthy', checks, database: roomJson(c) },
+    { status: healthy ? 'healthy' : 'unhealthy', checks, settings: settingsJson(c.env), database: roomJson(c) },
     healthy ? 200 : 503,
     healthy ? {} : { 'retry-after': '10' },
   );
+}
+
+/** What is missing makes nothing unhealthy: it is not used. */
+function settingsJson(env: Env): Record<string, 'configured' | 'not_configured'> {
+  const isSet = (...values: readonly (string | undefined)[]): boolean =>
+    values.every((each) => each !== undefined && each !== '');
+  const there: Record<string, boolean> = {
+    ...Object.fromEntries(PROVIDERS.map((each) => [`webhooks.${each.name}`, keysOf(each, env).length > 0])),
+    callbacks: base64Key(env.CALLBACK_SIGNING_SECRET) !== undefined,
+    'recovery.github': isSet(env.GITHUB_TOKEN, env.GITHUB_HOOKS),
+    'recovery.mailgun': isSet(env.MAILGUN_API_KEY, env.MAILGUN_DOMAINS),
+  };
+  return Object.fromEntries(Object.entries(there).map(([name, set]) => [name, set ? 'configured' : 'not_configured']));
 }
 
 function roomJson(c: Context<App>): Record<string, number> {

@@ -8,7 +8,7 @@ import type { Enqueued } from '../jobs/enqueue.ts';
 import { logError } from '../jobs/log.ts';
 import type { Runtime } from '../jobs/runtime.ts';
 import type { Verdict } from '../store/deliveries.ts';
-import type { Provider, WebhookEvent } from '../webhooks/provider.ts';
+import { keysOf, type Provider, type WebhookEvent } from '../webhooks/provider.ts';
 import { findProvider } from '../webhooks/providers.ts';
 import { WebhookRequest } from '../webhooks/request.ts';
 import type { App } from './app.ts';
@@ -39,9 +39,12 @@ class Receiving {
   async answer(raw: Request, env: Env): Promise<Response> {
     const { clock } = this.#rt;
     const provider = this.#provider;
-    const keys = provider.keys(env);
+    const keys = keysOf(provider, env);
     if (keys.length === 0)
-      return this.#refuse('no_secret', { kind: 'not_configured', detail: NO_SECRET(provider.name) });
+      return this.#refuse('no_secret', {
+        kind: 'not_configured',
+        detail: `${provider.secret.name} is not set, or cannot be read.`,
+      });
     const body = await readBytes(raw, provider.maxBodyBytes, clock);
     if (!body.ok) return this.#refuse(body.failure.kind, body.failure);
     this.#bytes = body.value.byteLength;
@@ -114,5 +117,3 @@ class Receiving {
     });
   }
 }
-
-const NO_SECRET = (name: string): string => `No secret is set for ${name}, or none that can be read.`;

@@ -2,7 +2,7 @@
 // signed counts too. https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
 
 import { sha256Hex } from '../core/digest.ts';
-import { digestFromHex, textKey, verifyHmac } from '../core/hmac.ts';
+import { digestFromHex, verifyHmac } from '../core/hmac.ts';
 import { parseJson, type Json, type ParsedJson } from '../core/json.ts';
 import {
   GITHUB_TOKEN_TTL_MS,
@@ -12,7 +12,7 @@ import {
 } from '../core/limits-outside.ts';
 import type { IdentityToken } from '../core/envelope.ts';
 import { githubDeliveryToken, idOf } from '../providers/identity.ts';
-import { malformed, objectIn, present, type Provider } from './provider.ts';
+import { malformed, objectIn, type Provider } from './provider.ts';
 import { lastField, type WebhookRequest } from './request.ts';
 
 const PREFIX = 'sha256=';
@@ -23,7 +23,7 @@ export const github: Provider = {
   triesAgain: false,
   answerWithinMs: WEBHOOK_ANSWER_MS,
   readsHeaders: ['x-github-event', 'x-github-delivery'],
-  keys: (env) => present(textKey(env.GITHUB_WEBHOOK_SECRET), textKey(env.GITHUB_WEBHOOK_SECRET_PREVIOUS)),
+  secret: { name: 'GITHUB_WEBHOOK_SECRET', encoding: 'text' },
   async verify(request, keys) {
     const header = request.header('x-hub-signature-256');
     const signature = header.startsWith(PREFIX) ? digestFromHex(header.slice(PREFIX.length)) : undefined;

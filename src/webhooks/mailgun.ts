@@ -2,7 +2,7 @@
 // is said beside them, so a token counts once whatever it comes with.
 // https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks/securing-webhooks
 
-import { digestFromHex, textKey, verifyHmac, messageOf } from '../core/hmac.ts';
+import { digestFromHex, verifyHmac, messageOf } from '../core/hmac.ts';
 import type { Json } from '../core/json.ts';
 import {
   MAILGUN_WINDOW_HOURS,
@@ -17,7 +17,6 @@ import {
   isTimely,
   malformed,
   objectIn,
-  present,
   tenDigits,
   type JsonObject,
   type Provider,
@@ -33,7 +32,7 @@ export const mailgun: Provider = {
   // It stops at 406 and tries everything else again, for hours.
   refusal: { status: 406 },
   readsHeaders: [],
-  keys: (env) => present(textKey(env.MAILGUN_SIGNING_KEY), textKey(env.MAILGUN_SIGNING_KEY_PREVIOUS)),
+  secret: { name: 'MAILGUN_SIGNING_KEY', encoding: 'text' },
   async verify(request, keys, now, env) {
     const { timestamp, token: once, signature } = await signedPart(request);
     const at = tenDigits(timestamp);

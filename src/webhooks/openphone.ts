@@ -1,12 +1,12 @@
 // OpenPhone (now Quo): two signature schemes, told apart by their headers, and three generations of payloads, all in use.
 // https://support.quo.com/core-concepts/integrations/webhooks https://www.quo.com/docs/mdx/guides/webhooks
 
-import { base64Key, digestFromBase64, verifyHmac, messageOf, type Key } from '../core/hmac.ts';
+import { digestFromBase64, verifyHmac, messageOf, type Key } from '../core/hmac.ts';
 import { MAX_SMALL_WEBHOOK_BODY_BYTES, SIGNATURE_WINDOW_SECONDS, WEBHOOK_ANSWER_MS } from '../core/limits-outside.ts';
 import type { IdentityToken } from '../core/envelope.ts';
 import { eventName, idOf, token } from '../providers/identity.ts';
 import { normalise } from './openphone-event.ts';
-import { isTimely, malformed, objectIn, present, tenDigits, type Provider, type Signature } from './provider.ts';
+import { isTimely, malformed, objectIn, tenDigits, type Provider, type Signature } from './provider.ts';
 import type { WebhookRequest } from './request.ts';
 
 export const openphone: Provider = {
@@ -15,7 +15,7 @@ export const openphone: Provider = {
   triesAgain: true,
   answerWithinMs: WEBHOOK_ANSWER_MS,
   readsHeaders: ['webhook-id'],
-  keys: (env) => present(base64Key(env.OPENPHONE_SIGNING_KEY), base64Key(env.OPENPHONE_SIGNING_KEY_PREVIOUS)),
+  secret: { name: 'OPENPHONE_SIGNING_KEY', encoding: 'base64' },
   async verify(request, keys, now) {
     return isStandard(request) ? verifyStandard(request, keys, now) : verifyLegacy(request, keys, now);
   },

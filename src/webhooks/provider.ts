@@ -1,7 +1,7 @@
 // What a provider of webhooks must be able to say of a request. Translation only: nothing here enqueues.
 
 import type { IdentityToken } from '../core/envelope.ts';
-import type { Key } from '../core/hmac.ts';
+import { base64Key, textKey, type Key } from '../core/hmac.ts';
 import type { Json } from '../core/json.ts';
 import type { Env } from '../env.ts';
 import type { WebhookRequest } from './request.ts';
@@ -43,17 +43,23 @@ export interface Provider {
   readonly refusal?: { readonly status?: number; readonly headers?: Readonly<Record<string, string>> };
   /** Headers that {@link read} needs beside the content type: kept with the body. */
   readonly readsHeaders: readonly string[];
-  /** The current key and the one before the last rotation; empty where none is set. */
-  keys(env: Env): readonly Key[];
+  /** The setting that holds its secret; `<name>_PREVIOUS` holds the one before the last rotation. */
+  readonly secret: { readonly name: string; readonly encoding: 'text' | 'base64' };
   /** Whether one of the keys signed this. `now` is epoch ms. Never rejects. */
   verify(request: WebhookRequest, keys: readonly Key[], now: number, env: Env): Promise<Signature>;
   /** Only called for a verified request, or for one that was. */
   read(request: WebhookRequest): Promise<Reading>;
 }
 
-/** The keys that are set, in the order in which they are tried. */
-export function present(...keys: readonly (Key | undefined)[]): readonly Key[] {
-  return keys.filter((key) => key !== undefined);
+/** The current key of a provider and the one before the last rotation; empty where none is set, or none can be read. */
+export function keysOf({ secret: { name, encoding } }: Provider, env: Env): readonly Key[] {
+  // A provider brings its setting along: the type of all settings need not know it.
+  const settings = env as unknown as Readonly<Record<string, unknown>>;
+  return [settings[name], settings[`${name}_PREVIOUS`]].flatMap((secret) => {
+    if (typeof secret !== 'string') return [];
+    const key = encoding === 'text' ? textKey(secret) : base64Key(secret);
+    return key === undefined ? [] : [key];
+  });
 }
 
 export function malformed(detail: string): Reading {

@@ -3,20 +3,11 @@
 
 import { canonicalJson, parseJson, type Json } from '../core/json.ts';
 import { sha256Hex } from '../core/digest.ts';
-import { digestFromHex, textKey, verifyHmac, messageOf } from '../core/hmac.ts';
+import { digestFromHex, verifyHmac, messageOf } from '../core/hmac.ts';
 import { MAX_SMALL_WEBHOOK_BODY_BYTES, SIGNATURE_WINDOW_SECONDS, SLACK_ANSWER_MS } from '../core/limits-outside.ts';
 import type { IdentityToken } from '../core/envelope.ts';
 import { eventName, idOf, token } from '../providers/identity.ts';
-import {
-  isTimely,
-  malformed,
-  objectIn,
-  present,
-  tenDigits,
-  type JsonObject,
-  type Provider,
-  type Reading,
-} from './provider.ts';
+import { isTimely, malformed, objectIn, tenDigits, type JsonObject, type Provider, type Reading } from './provider.ts';
 import { lastField, objectOf, type Fields, type WebhookRequest } from './request.ts';
 
 const PREFIX = 'v0=';
@@ -32,7 +23,7 @@ export const slack: Provider = {
   // What is refused now is refused every time.
   refusal: { headers: { 'x-slack-no-retry': '1' } },
   readsHeaders: [],
-  keys: (env) => present(textKey(env.SLACK_SIGNING_SECRET), textKey(env.SLACK_SIGNING_SECRET_PREVIOUS)),
+  secret: { name: 'SLACK_SIGNING_SECRET', encoding: 'text' },
   async verify(request, keys, now) {
     const timestamp = request.header('x-slack-request-timestamp');
     const header = request.header('x-slack-signature');

@@ -251,6 +251,22 @@ describe('who may', () => {
       'results',
     ]);
   });
+
+  test('health says which secrets and credentials are there; what is missing makes nothing unhealthy', async () => {
+    const { body } = await get('/health');
+    expect([body['status'], body['settings']]).toEqual([
+      'healthy',
+      {
+        'webhooks.github': 'configured',
+        'webhooks.mailgun': 'configured',
+        'webhooks.openphone': 'configured',
+        'webhooks.slack': 'configured',
+        callbacks: 'not_configured',
+        'recovery.github': 'not_configured',
+        'recovery.mailgun': 'not_configured',
+      },
+    ]);
+  });
 });
 
 describe('bad input is a clear problem that names the place, and writes nothing', () => {

@@ -2,6 +2,7 @@ import { env } from 'cloudflare:workers';
 import { beforeEach, describe, expect, test } from 'vitest';
 import vectors from '../fixtures/webhooks/vectors.json';
 import type { Env } from '../../src/env.ts';
+import { keysOf } from '../../src/webhooks/provider.ts';
 import { findProvider } from '../../src/webhooks/providers.ts';
 import { WebhookRequest } from '../../src/webhooks/request.ts';
 import { emptyDatabase } from '../worker/bench.ts';
@@ -75,7 +76,7 @@ describe('the examples that providers publish', () => {
     const verify = (bytes: Uint8Array<ArrayBuffer>, now = at): Promise<string> =>
       provider.verify(
         new WebhookRequest(new Headers(headers as Record<string, string>), bytes),
-        provider.keys(settings),
+        keysOf(provider, settings),
         now,
         settings,
       );

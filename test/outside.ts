@@ -1,7 +1,8 @@
 // The outside world, as a real HTTP server on the loopback: a receiver that answers as its URL says, and a resolver.
 
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
+import { open } from './fakes/listen.ts';
 
 /** How one request is answered. `act` instead of an answer, or (`break`) in the middle of it. */
 export interface Step {
@@ -36,23 +37,14 @@ export function seenUrl(host: string, key: string): string {
 
 export async function openOutside(): Promise<Outside> {
   const seen = new Map<string, Seen[]>();
-  const server = createServer((request, response) => {
+  const server = await open((request, response) => {
     const url = new URL(request.url ?? '/', 'http://outside');
     const [, place, key = ''] = url.pathname.split('/');
     if (place === 'dns') answerDns(url, request, response);
     else if (place === 'seen') json(response, seen.get(key) ?? []);
     else void receive(request, response, url, seen, key);
   });
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('The outside world has no port.');
-  return {
-    host: `127.0.0.1:${String(address.port)}`,
-    close: async () => {
-      server.closeAllConnections();
-      await new Promise((closed) => server.close(closed));
-    },
-  };
+  return { host: new URL(server.address).host, close: () => server.close() };
 }
 
 async function receive(

@@ -1,6 +1,6 @@
 // A fake on a port of this machine, for whoever speaks real HTTP to it.
 
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
 export interface Listening {
@@ -8,10 +8,13 @@ export interface Listening {
   close(): Promise<void>;
 }
 
-export async function listen(handle: (request: Request) => Response | Promise<Response>): Promise<Listening> {
-  const server = createServer((incoming, outgoing) => {
-    void answer(incoming, outgoing, handle);
-  });
+export function listen(handle: (request: Request) => Response | Promise<Response>): Promise<Listening> {
+  return open((incoming, outgoing) => void answer(incoming, outgoing, handle));
+}
+
+/** A server on a port of its own. */
+export async function open(onRequest: RequestListener): Promise<Listening> {
+  const server = createServer(onRequest);
   await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
   // A server on a port has an address, not the name of a pipe.
   const { port } = server.address() as AddressInfo;

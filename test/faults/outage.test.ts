@@ -3,7 +3,8 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { tick } from '../../src/cron/tick.ts';
 import { processWebhook } from '../../src/tasks/webhooks/process-webhook.ts';
 import { emptyDatabase, START, type Bench } from '../worker/bench.ts';
-import { ADMIN_KEY, encode, serve, signGithub } from '../worker/client.ts';
+import { ADMIN_KEY, serve } from '../worker/client.ts';
+import { fromGithub } from '../worker/senders.ts';
 import { World, type Fate, type Port } from '../worker/world.ts';
 
 beforeEach(emptyDatabase);
@@ -24,9 +25,7 @@ interface Reply {
   readonly id: string;
 }
 
-async function post(bench: Bench, path: string, body: Uint8Array<ArrayBuffer>, more: object): Promise<Reply> {
-  const headers = { 'content-type': 'application/json', ...more };
-  const request = new Request(`http://lovage.test${path}`, { method: 'POST', headers, body });
+async function answered(bench: Bench, request: Request): Promise<Reply> {
   const response = await serve(bench.rt, request);
   const reply: { id?: string; job_id?: string } = await response.json();
   return {
@@ -37,15 +36,17 @@ async function post(bench: Bench, path: string, body: Uint8Array<ArrayBuffer>, m
 }
 
 async function webhook(bench: Bench, name: string): Promise<Reply> {
-  const body = encode(JSON.stringify({ action: 'opened', name }));
-  const signature = await signGithub(body);
-  const headers = { 'x-github-event': 'issues', 'x-github-delivery': name, 'x-hub-signature-256': signature };
-  return post(bench, '/webhooks/github', body, headers);
+  return answered(bench, await fromGithub(JSON.stringify({ action: 'opened', name }), 'issues', { id: name }));
 }
 
 async function call(bench: Bench, key: string): Promise<Reply> {
-  const body = encode(JSON.stringify({ task: 'debug.effect', input: { key } }));
-  return post(bench, '/api/v1/jobs', body, { authorization: `Bearer ${ADMIN_KEY}`, 'idempotency-key': key });
+  const body = JSON.stringify({ task: 'debug.effect', input: { key } });
+  const headers = {
+    authorization: `Bearer ${ADMIN_KEY}`,
+    'content-type': 'application/json',
+    'idempotency-key': key,
+  };
+  return answered(bench, new Request('http://lovage.test/api/v1/jobs', { method: 'POST', headers, body }));
 }
 
 /** Webhooks and calls, distinct, spread over a minute, several at once. Names are scoped: the guard remembers them. */

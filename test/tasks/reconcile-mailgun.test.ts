@@ -2,7 +2,8 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { mailgunEventTokens } from '../../src/providers/identity.ts';
 import { FakeMailgun, type MailEvent } from '../fakes/mailgun.ts';
 import { emptyDatabase, outage } from '../worker/bench.ts';
-import { encode, serve } from '../worker/client.ts';
+import { serve } from '../worker/client.ts';
+import { fromMailgun } from '../worker/senders.ts';
 import { outside, resultOf, type Outside } from '../worker/recovery.ts';
 
 const MINUTE = 60_000;
@@ -48,32 +49,13 @@ function world(domains = [DOMAIN]): World {
     };
   };
   const deliver = async (data: MailEvent): Promise<{ status: string; job_id: string }> => {
-    const timestamp = String(Math.floor(there.clock.now() / 1_000));
-    const token = crypto.randomUUID().replaceAll('-', '').padEnd(50, '0');
-    const body = JSON.stringify({
-      signature: { timestamp, token, signature: await sign(timestamp + token) },
-      'event-data': data,
-    });
-    const headers = { 'content-type': 'application/json' };
-    const request = new Request('http://lovage.test/webhooks/mailgun', { method: 'POST', headers, body });
+    const request = await fromMailgun(data, { timestamp: Math.floor(there.clock.now() / 1_000) });
     const answer = await serve(there.bench.rt, request);
     await there.bench.background();
     await there.bench.drain();
     return answer.json();
   };
   return { ...there, mailgun, event, deliver };
-}
-
-async function sign(text: string): Promise<string> {
-  const key = await crypto.subtle.importKey(
-    'raw',
-    encode('test-mailgun-key'),
-    { name: 'HMAC', hash: 'SHA-256' },
-    false,
-    ['sign'],
-  );
-  const signature = new Uint8Array(await crypto.subtle.sign('HMAC', key, encode(text)));
-  return Array.from(signature, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 /** Claims the tokens of events for one job that is there, as if each had been accepted. */

@@ -3,7 +3,8 @@ import { newId } from '../../src/core/ids.ts';
 import { githubDeliveryToken } from '../../src/providers/identity.ts';
 import { FakeGithub } from '../fakes/github.ts';
 import { emptyDatabase, outage } from '../worker/bench.ts';
-import { encode, serve, signGithub } from '../worker/client.ts';
+import { serve } from '../worker/client.ts';
+import { fromGithub } from '../worker/senders.ts';
 import { outside, resultOf, type Outside } from '../worker/recovery.ts';
 
 const MINUTE = 60_000;
@@ -34,14 +35,7 @@ function world(hooks = [HOOK]): World {
   };
   const there = outside(settings, (request) => github.handle(request));
   const deliver = async (guid: string, body = JSON.stringify({ ref: 'refs/heads/main', guid })): Promise<Response> => {
-    const bytes = encode(body);
-    const headers = {
-      'content-type': 'application/json',
-      'x-github-event': 'push',
-      'x-github-delivery': guid,
-      'x-hub-signature-256': await signGithub(bytes),
-    };
-    const request = new Request('http://lovage.test/webhooks/github', { method: 'POST', headers, body: bytes });
+    const request = await fromGithub(body, 'push', { id: guid });
     const answer = await serve(there.bench.rt, request);
     await there.bench.background();
     await there.bench.drain();

@@ -2,7 +2,8 @@ import { env } from 'cloudflare:workers';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Env } from '../../src/env.ts';
 import { emptyDatabase } from '../worker/bench.ts';
-import { encode, get, post, send, signGithub, type Reply } from '../worker/client.ts';
+import { encode, get, post, send, type Reply } from '../worker/client.ts';
+import { fromGithub } from '../worker/senders.ts';
 
 const payloads = import.meta.glob('../fixtures/webhooks/github/*/*.json', {
   query: '?raw',
@@ -23,14 +24,15 @@ interface Delivery {
 }
 
 async function deliver(body: Uint8Array<ArrayBuffer>, delivery: Delivery = {}): Promise<Reply> {
-  const headers = new Headers({
-    'content-type': delivery.type ?? 'application/json',
-    'x-github-event': delivery.event ?? 'push',
-    'x-github-delivery': delivery.id ?? crypto.randomUUID(),
-    'x-hub-signature-256': delivery.signature ?? (await signGithub(body, delivery.secret)),
-  });
-  if (delivery.signature === 'none') headers.delete('x-hub-signature-256');
-  return send(new Request('http://lovage.test/webhooks/github', { method: 'POST', headers, body }));
+  const { event = 'push', signature, ...sending } = delivery;
+  if (signature === undefined) return send(await fromGithub(body, event, sending));
+  const headers = { 'x-hub-signature-256': signature === 'none' ? null : signature };
+  return send(await fromGithub(body, event, { ...sending, headers }));
+}
+
+/** What GitHub would send beside this body. */
+async function signatureOf(body: Uint8Array<ArrayBuffer>): Promise<string> {
+  return (await fromGithub(body)).headers.get('x-hub-signature-256') ?? '';
 }
 
 async function jobs(): Promise<unknown> {
@@ -162,7 +164,7 @@ test('one too large to be looked into is kept in its bytes, and its next run has
 
 describe('what is not signed by GitHub is refused, and nothing is written', () => {
   test('one flipped byte', async () => {
-    const signature = await signGithub(push);
+    const signature = await signatureOf(push);
     const flipped = push.slice();
     flipped[100] = (flipped[100] ?? 0) ^ 1;
     const reply = await deliver(flipped, { signature });
@@ -171,7 +173,7 @@ describe('what is not signed by GitHub is refused, and nothing is written', () =
   });
 
   test('no signature, an odd one, a truncated one, the right one of another secret', async () => {
-    const good = await signGithub(push);
+    const good = await signatureOf(push);
     for (const signature of [
       'none',
       '',

@@ -71,11 +71,3 @@ export async function ask(rt: Runtime, path: string, init: RequestInit = {}): Pr
 export function encode(text: string): Uint8Array<ArrayBuffer> {
   return new Uint8Array(new TextEncoder().encode(text));
 }
-
-/** What GitHub sends as `X-Hub-Signature-256`. */
-export async function signGithub(body: Uint8Array<ArrayBuffer>, secret = 'test-github-secret'): Promise<string> {
-  const bytes = encode(secret);
-  const key = await crypto.subtle.importKey('raw', bytes, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign']);
-  const signature = new Uint8Array(await crypto.subtle.sign('HMAC', key, body));
-  return `sha256=${Array.from(signature, (byte) => byte.toString(16).padStart(2, '0')).join('')}`;
-}

@@ -32,9 +32,11 @@ export interface Env {
   readonly MAILGUN_WINDOW_HOURS?: string;
   readonly SLACK_SIGNING_SECRET?: string;
   readonly SLACK_SIGNING_SECRET_PREVIOUS?: string;
-  /** Base64, with or without `whsec_`: both of OpenPhone's schemes. Of two webhooks one key goes into each of these. */
+  /** Base64, with or without `whsec_`, of both schemes; several with commas, since each webhook has its own. */
   readonly OPENPHONE_SIGNING_KEY?: string;
   readonly OPENPHONE_SIGNING_KEY_PREVIOUS?: string;
+  /** How old a delivery of OpenPhone's legacy scheme may be, in seconds; 300 where it is not set, at most 6 days. */
+  readonly OPENPHONE_WINDOW_SECONDS?: string;
   /** Signs callbacks: `whsec_` and base64, or base64 alone. Without it none is sent. */
   readonly CALLBACK_SIGNING_SECRET?: string;
   /** The secret before the last rotation: callbacks carry a signature by it, too. */

@@ -14,6 +14,12 @@ export const SIGNATURE_WINDOW_SECONDS = 300;
 export const MAILGUN_WINDOW_HOURS = 12;
 /** Tokens live 7 days; a window may not be longer. */
 export const MAX_MAILGUN_WINDOW_HOURS = 144;
+/** Tokens of the others live 7 days, too. */
+export const MAX_OPENPHONE_WINDOW_SECONDS = 6 * 86_400;
+/** Fields of a form that is read before anybody knows who sent it: a mail has hundreds at most. */
+export const MAX_FORM_FIELDS = 5_000;
+/** JSON that is parsed before anybody knows who sent it; a larger one has to show its signature first. */
+export const MAX_UNVERIFIED_JSON_BYTES = 1024 * 1024;
 /** How long a provider is kept waiting: Slack gives up after 3 s, GitHub after 10. */
 export const SLACK_ANSWER_MS = 2_800;
 export const WEBHOOK_ANSWER_MS = 9_000;
@@ -32,6 +38,10 @@ export const KEEP_DELIVERIES_MS = 30 * 86_400_000;
 export const KEEP_DELIVERIES_FILLING_MS = 7 * 86_400_000;
 /** GitHub's signature has no time in it: whoever holds a signed request may send it again, so its tokens live long. */
 export const GITHUB_TOKEN_TTL_MS = 30 * 86_400_000;
+/** A body of GitHub's without the time of its event may rightly come again; copies of one event come within minutes. */
+export const UNDATED_TOKEN_TTL_MS = 10 * 60_000;
+/** A time in a body that is so near is that of its event; clocks differ, and GitHub may be late. */
+export const DATED_WITHIN_MS = 3_600_000;
 /** The other providers try again for 28 h at most, and their signatures age. */
 export const WEBHOOK_TOKEN_TTL_MS = 7 * 86_400_000;
 

@@ -66,8 +66,6 @@ export const ACCEPT_DEADLINE_MS = 2_500;
 export const GUARD_DEADLINE_MS = 4_000;
 /** A job accepted while the replay guard was silent asks it again after this. */
 export const GUARD_RETRY_MS = 15_000;
-/** A claimed token whose job has no row after this has lost its request: D1 and the queue retry for minutes, no longer. */
-export const ROW_APPEARS_MS = 15 * 60_000;
 /** How long a request leads: who comes later starts a group of its own, so no flush outlives `waitUntil` (30 s). */
 export const GROUP_TERM_MS = 1_000;
 /** How long a follower waits for its leader: a term, a flush, and the messages a flush sends late. */

@@ -102,7 +102,7 @@ export function limitsOf({ task, envelope: { options } }: Pick<Attempt, 'task' |
 export async function runAttempt(rt: Runtime, attempt: Attempt): Promise<Outcome> {
   // Before its time begins: a store that does not answer is not the job's fault.
   const from = rt.clock.now();
-  const standing = await standingOf(rt, attempt.envelope);
+  const standing = await standingOf(rt, attempt.envelope, attempt.won);
   if (standing !== 'ours') return standing;
   const given = await inputOf(rt, attempt.envelope, attempt.won);
   const now = rt.clock.now();

@@ -18,6 +18,8 @@ import type { Runtime } from './runtime.ts';
 export interface Item {
   readonly envelope: Envelope;
   readonly mode: 'new' | 'again';
+  /** `again`, and what it carries proves nothing: while the database is silent its message must not stand for the job. */
+  readonly unproven?: true;
 }
 
 export interface Acceptance {
@@ -111,6 +113,7 @@ function hasMessageNow(rt: Runtime, { dueAt, queue }: Envelope, now: number): bo
 }
 
 function needsLateMessage(item: Item, eager: boolean, row: RowOutcome | undefined): boolean {
+  if (item.unproven === true && row === 'silent') return false;
   // Without a row the message is all there is; it comes at once, and its consumer makes the row.
   if (!eager) return row === 'silent';
   return item.mode === 'again' && (row === 'created' || row === 'silent');

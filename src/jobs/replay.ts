@@ -17,29 +17,30 @@ export interface Claimed {
 
 /**
  * `conflict`: a token names another call. `silent`: the guard did not answer for all of them; `id` is what it had said
- * until then, and naming another job could lose this one.
+ * until then, or the one that was proposed, which a claim may have stored whose answer was lost.
  */
 export type Claiming =
   | ({ readonly kind: 'claimed' } & Claimed)
   | { readonly kind: 'conflict' }
-  | { readonly kind: 'silent'; readonly id: string; readonly answered: boolean };
+  | { readonly kind: 'silent'; readonly id: string };
 
 /** Claims every token, every time and in order, for the job `id`; the last answer names the job. Never rejects. */
 export async function claimTokens(rt: Runtime, identity: Identity, id: string, now: number): Promise<Claiming> {
   const claimed = { id, fresh: true, claimedAt: now };
-  for (const [at, token] of identity.tokens.entries()) {
+  for (const token of identity.tokens) {
     let said;
     try {
       said = await claimToken(rt, identity.scope, claimOf(identity, token, claimed.id, now));
     } catch (error) {
       logError('replay_guard.silent', error, { scope: identity.scope.split(':')[0] });
-      return { kind: 'silent', id: claimed.id, answered: at > 0 };
+      return { kind: 'silent', id: claimed.id };
     }
     if (token.party === undefined && said.verdict === 'conflict') return { kind: 'conflict' };
     // Seen by the same party before, which tells it by its other tokens.
     if (token.party !== undefined && said.verdict === 'duplicate') continue;
+    // Of one job the earliest claim tells how old it is.
+    claimed.claimedAt = said.jobId === claimed.id ? Math.min(claimed.claimedAt, said.claimedAt) : said.claimedAt;
     claimed.id = said.jobId;
-    claimed.claimedAt = said.claimedAt;
     if (said.verdict !== 'fresh') claimed.fresh = false;
   }
   return { kind: 'claimed', ...claimed };

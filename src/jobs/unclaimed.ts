@@ -1,17 +1,19 @@
 // Jobs that were accepted while the replay guard was silent, from senders that would not have tried again. Such a job
-// has to win its tokens before it runs: the same delivery may have been accepted under another id meanwhile.
+// has to win its tokens before it runs: the same delivery may have been claimed for another id meanwhile.
 
 import type { Envelope } from '../core/envelope.ts';
-import { ENVELOPE_LIFE_MS, GUARD_RETRY_MS, ROW_APPEARS_MS } from '../core/limits.ts';
-import { selectStates } from '../store/accept.ts';
+import { GUARD_RETRY_MS } from '../core/limits.ts';
+import type { Json } from '../core/json.ts';
+import type { Won } from '../store/claims.ts';
 import type { Outcome } from './attempt.ts';
-import { query } from './database.ts';
-import { logError } from './log.ts';
-import { claimTokens } from './replay.ts';
+import { commit, itemOf } from './enqueue.ts';
+import { inputOf } from './payloads.ts';
+import { claimTokens, type Claimed } from './replay.ts';
 import type { Runtime } from './runtime.ts';
 
 /** Whether a job may run, or how its attempt ends instead. Never rejects. */
-export async function standingOf(rt: Runtime, { id, options }: Envelope): Promise<'ours' | Outcome> {
+export async function standingOf(rt: Runtime, envelope: Envelope, won: Won): Promise<'ours' | Outcome> {
+  const { id, options } = envelope;
   if (options.unclaimed === undefined) return 'ours';
   const now = rt.clock.now();
   const claiming = await claimTokens(rt, options.unclaimed, id, now);
@@ -21,24 +23,25 @@ export async function standingOf(rt: Runtime, { id, options }: Envelope): Promis
     case 'conflict':
       return duplicate('another call');
     case 'claimed':
-      return claiming.id === id ? 'ours' : beside(rt, claiming.id, claiming.claimedAt);
+      return claiming.id === id ? 'ours' : yieldTo(rt, envelope, won, claiming);
   }
 }
 
-// Whoever claimed first may have died before it made its job: then this one is all there is.
-async function beside(rt: Runtime, other: string, claimedAt: number): Promise<'ours' | Outcome> {
+// Whoever claimed first may have died before it made its job. The claimed id is the one that every copy to come will be
+// told, so the job is made under it where it is missing, and this one ends.
+async function yieldTo(rt: Runtime, envelope: Envelope, won: Won, claimed: Claimed): Promise<Outcome> {
   const now = rt.clock.now();
-  const age = now - claimedAt;
-  // Its row may have been there and left.
-  if (age > ENVELOPE_LIFE_MS) return duplicate(other);
-  try {
-    const rows = await query(rt, selectStates([other]));
-    if (rows.length > 0) return duplicate(other);
-  } catch (error) {
-    logError('unclaimed.silent', error, { job: other });
-    return later(now, 'the database does not say whether this delivery is a job already');
-  }
-  return age > ROW_APPEARS_MS ? 'ours' : later(now, `the same delivery may have become ${other}`);
+  const given = await inputOf(rt, envelope, won);
+  if (given.kind !== 'value') return later(now, 'its stored input could not be read');
+  const { unclaimed: _, ...options } = envelope.options;
+  const { task, queue, priority, tags, source, acceptedAt, dueAt, expiresAt, parentId, retryOf } = envelope;
+  const members = { task, queue, priority, tags, source, acceptedAt, dueAt, expiresAt, parentId, retryOf };
+  // What came in as a message or an object is JSON.
+  const first: Envelope = { v: 1, ...members, id: claimed.id, options, input: given.value as Json };
+  const item = itemOf(rt, first, { ...claimed, fresh: false });
+  const enqueued = 'envelope' in item ? await commit(rt, item) : item;
+  if (enqueued.kind === 'accepted') return duplicate(claimed.id);
+  return later(now, `the same delivery is claimed for ${claimed.id}, which could not be looked for`);
 }
 
 function later(now: number, reason: string): Outcome {

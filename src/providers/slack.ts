@@ -1,5 +1,5 @@
 // Slack's deferred answer to a command or an interaction. Its URL lets whoever has it write into the conversation, so it
-// is a secret: it is in no error, no log and no table.
+// is a secret: no error and no log has it, and uses are counted without it. Jobs that were given it keep it, for 30 minutes of use.
 
 import { sha256Hex } from '../core/digest.ts';
 import { parseInstant } from '../core/instant.ts';

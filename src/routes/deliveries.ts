@@ -2,12 +2,16 @@
 
 import { Hono, type Context } from 'hono';
 import { z } from 'zod';
+import { within } from '../core/deadline.ts';
 import { isId, newId } from '../core/ids.ts';
 import { formatInstant } from '../core/instant.ts';
+import { PAYLOAD_DEADLINE_MS } from '../core/limits.ts';
 import { isFinal } from '../core/states.ts';
 import { query as select } from '../jobs/database.ts';
 import { commit } from '../jobs/enqueue.ts';
 import { findJob, page as pageOf } from '../jobs/inspect.ts';
+import { logError } from '../jobs/log.ts';
+import type { Runtime } from '../jobs/runtime.ts';
 import {
   markRedelivered,
   readDelivery,
@@ -24,7 +28,7 @@ import { needs } from './auth.ts';
 import { envelopeOf } from './intake.ts';
 import { answerEnqueued } from './jobs.ts';
 import { statusUrl } from '../jobs/job-json.ts';
-import { problem, type Failure } from './problems.ts';
+import { PAYLOAD_SILENT, problem, type Failure } from './problems.ts';
 import { instant, page, readQuery } from './query.ts';
 
 const NO_DELIVERY: Failure = { kind: 'not_found', what: 'delivery with this id' };
@@ -69,26 +73,45 @@ async function findDelivery(c: Context<App>): Promise<DeliveryRow | undefined> {
 }
 
 /** Reads the stored bytes as this deployment does, and makes a job of what they say. */
-async function redeliver(c: Context<App>, { id, provider: name, job_id: jobId }: DeliveryRow): Promise<Response> {
+async function redeliver(c: Context<App>, delivery: DeliveryRow): Promise<Response> {
   const rt = c.get('rt');
+  const { id, provider: name, job_id: jobId, redelivered_as: latest } = delivery;
   const provider = findProvider(name);
   if (jobId === null || provider === undefined) return wrongState('This delivery has become no job.');
-  const first = await findJob(rt, jobId);
-  if (first !== undefined && !isFinal(first.state)) return wrongState(`Its job is ${first.state}; it has not ended.`);
+  const job = await findJob(rt, latest ?? jobId);
+  if (job !== undefined && !isFinal(job.state))
+    return wrongState(`Its job ${job.id} is ${job.state}; it has not ended.`);
   const raw = rawKey(name, jobId);
-  const object = await rt.env.OBJECTS.get(raw);
-  if (object === null) return wrongState('Its body is no longer kept.');
-  const headers = new Headers(object.customMetadata);
-  headers.set('content-type', object.httpMetadata?.contentType ?? 'application/json');
-  const request = new WebhookRequest(headers, new Uint8Array(await object.arrayBuffer()));
-  const reading = await provider.read(request);
-  if (reading.kind !== 'event') return wrongState('Its body says nothing that becomes a job.');
+  const stored = await storedRequest(rt, raw);
+  if (stored === 'silent') return problem(PAYLOAD_SILENT);
+  if (stored === 'gone') return wrongState('Its body is no longer kept.');
   const now = rt.clock.now();
+  const reading = await provider.read(stored, now);
+  if (reading.kind !== 'event') return wrongState('Its body says nothing that becomes a job.');
   const origin = { id: newId(now, rt.random.bytes(9)), now, raw, retryOf: jobId };
-  const envelope = envelopeOf(provider, request, reading.event, origin);
+  const envelope = envelopeOf(provider, stored, reading.event, origin);
   const enqueued = await commit(rt, { envelope, mode: 'new' });
   if (enqueued.kind === 'accepted') await select(rt, markRedelivered(id, enqueued.id));
   return answerEnqueued(enqueued);
+}
+
+async function storedRequest(rt: Runtime, key: string): Promise<WebhookRequest | 'gone' | 'silent'> {
+  try {
+    const read = rt.env.OBJECTS.get(key).then(
+      async (object) => object && requestOf(object, await object.arrayBuffer()),
+    );
+    const answer = await within(rt.clock, PAYLOAD_DEADLINE_MS, read);
+    return answer.inTime ? (answer.value ?? 'gone') : 'silent';
+  } catch (error) {
+    logError('payload.silent', error, { key });
+    return 'silent';
+  }
+}
+
+function requestOf({ customMetadata, httpMetadata }: R2Object, body: ArrayBuffer): WebhookRequest {
+  const headers = new Headers(customMetadata);
+  headers.set('content-type', httpMetadata?.contentType ?? 'application/json');
+  return new WebhookRequest(headers, new Uint8Array(body));
 }
 
 function wrongState(detail: string): Response {

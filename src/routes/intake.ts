@@ -26,21 +26,24 @@ export async function takeIn(
 ): Promise<Enqueued> {
   const now = rt.clock.now();
   const identity: Identity = { scope: provider.name, tokens: [...event.tokens] };
-  const claiming = await claimTokens(rt, identity, newId(now, rt.random.bytes(9)), now);
+  const claiming = await claimTokens(rt, identity, proposedId(rt, provider, identity, now), now);
   if (claiming.kind === 'conflict') return claiming;
-  if (claiming.kind === 'claimed') {
-    const envelope = envelopeOf(provider, request, event, { id: claiming.id, now });
-    return keepAndCommit(rt, provider, request, itemOf(rt, envelope, claiming));
-  }
+  const envelope = envelopeOf(provider, request, event, { id: claiming.id, now });
+  if (claiming.kind === 'claimed') return keepAndCommit(rt, provider, request, itemOf(rt, envelope, claiming));
   if (provider.triesAgain) return { kind: 'unknown' };
-  // Refused now it would be lost. Copies of the same hour meet in one row, and the consumer asks the guard before it runs.
-  const id = claiming.answered ? claiming.id : derivedId(now - (now % HOUR_MS), JSON.stringify(identity));
-  const envelope = envelopeOf(provider, request, event, { id, now });
+  // Refused now it would be lost. Its consumer asks the guard before it runs.
   const unclaimed = { ...envelope, options: { ...envelope.options, unclaimed: identity } };
   return keepAndCommit(rt, provider, request, { envelope: unclaimed, mode: 'again' });
 }
 
-const HOUR_MS = 3_600_000;
+// Of a sender that does not try again the id is derived, so that copies of one minute meet in one row while the guard is
+// silent; and it is proposed to the guard in any case, which may have stored it although its answer was lost.
+function proposedId(rt: Runtime, { triesAgain }: Provider, identity: Identity, now: number): string {
+  if (triesAgain) return newId(now, rt.random.bytes(9));
+  return derivedId(now - (now % MINUTE_MS), JSON.stringify(identity.tokens.map(({ token }) => token)));
+}
+
+const MINUTE_MS = 60_000;
 
 /** The job that a delivery is, under an id of its own. Reads nothing and keeps nothing. */
 export function envelopeOf(
@@ -78,11 +81,13 @@ async function keepAndCommit(
   item: Item | Enqueued,
 ): Promise<Enqueued> {
   if (!('envelope' in item)) return item;
-  const keep = (): Promise<boolean> => keepRaw(rt, provider, request, item.envelope);
-  if (!hasPayload(item.envelope)) return (await keep()) ? commit(rt, item) : { kind: 'unknown' };
-  if (item.mode === 'new') rt.waitUntil(keep());
-  const enqueued = await commit(rt, item);
-  if (item.mode === 'again' && enqueued.kind === 'accepted' && !enqueued.replayed) rt.waitUntil(keep());
+  const { envelope, mode } = item;
+  const proven = provider.signsBody || mode === 'new' ? item : { ...item, unproven: true as const };
+  const keep = (): Promise<boolean> => keepRaw(rt, provider, request, envelope, mode);
+  if (!hasPayload(envelope)) return (await keep()) ? commit(rt, proven) : { kind: 'unknown' };
+  if (mode === 'new') rt.waitUntil(keep());
+  const enqueued = await commit(rt, proven);
+  if (mode === 'again' && enqueued.kind === 'accepted' && !enqueued.replayed) rt.waitUntil(keep());
   return enqueued;
 }
 
@@ -96,6 +101,7 @@ async function keepRaw(
   { name, readsHeaders }: Provider,
   { headers, body }: WebhookRequest,
   { id, acceptedAt }: Envelope,
+  mode: Item['mode'],
 ): Promise<boolean> {
   const key = rawKey(name, id);
   const kept = metadata(headers.get('content-type') ?? 'application/octet-stream', acceptedAt);
@@ -105,7 +111,9 @@ async function keepRaw(
   });
   const customMetadata = { ...kept.customMetadata, ...Object.fromEntries(read) };
   try {
-    const putting = rt.env.OBJECTS.put(key, body, { ...kept, customMetadata });
+    // A copy never replaces what was kept first: of Mailgun's it may say anything.
+    const onlyIf = mode === 'again' ? { onlyIf: new Headers({ 'if-none-match': '*' }) } : {};
+    const putting = rt.env.OBJECTS.put(key, body, { ...kept, customMetadata, ...onlyIf });
     const { inTime } = await within(rt.clock, PAYLOAD_DEADLINE_MS, putting);
     if (inTime) return true;
     throw new Error('The store did not answer in time.');

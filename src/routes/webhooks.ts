@@ -46,14 +46,15 @@ class Receiving {
         detail: `${provider.secret.name} is not set, or cannot be read.`,
       });
     const body = await readBytes(raw, provider.maxBodyBytes, clock);
-    if (!body.ok) return this.#refuse(body.failure.kind, body.failure);
+    // Its own status: too large is too large, also for Mailgun.
+    if (!body.ok) return this.#refuse(body.failure.kind, body.failure, undefined, provider.refusal?.headers);
     this.#bytes = body.value.byteLength;
     const request = new WebhookRequest(raw.headers, body.value);
     const signature = await provider.verify(request, keys, clock.now(), env);
     if (signature !== 'good') {
       return this.#refuseForGood({ kind: signature === 'stale' ? 'stale_signature' : 'bad_signature' });
     }
-    const reading = await provider.read(request);
+    const reading = await provider.read(request, clock.now());
     switch (reading.kind) {
       case 'malformed':
         return this.#refuseForGood({ kind: 'malformed', detail: reading.detail });
@@ -77,14 +78,24 @@ class Receiving {
     // It goes on when its sender is no longer kept waiting.
     this.#rt.waitUntil(taking);
     const taken = await within(this.#rt.clock, left, taking);
-    const enqueued: Enqueued = taken.inTime ? taken.value : { kind: 'unknown' };
+    if (!taken.inTime) {
+      this.#rt.waitUntil(taking.then((late) => this.#recordTaken(event, late)));
+      return this.#notTaken(event, 'unknown');
+    }
+    const enqueued = taken.value;
     if (enqueued.kind !== 'accepted') return this.#notTaken(event, enqueued.kind === 'full' ? 'full' : 'unknown');
-    const status = enqueued.replayed ? 'duplicate' : 'accepted';
-    this.#record(event.event, event.eventId, status, enqueued.id);
+    const status = this.#recordTaken(event, enqueued);
     const headers = { 'x-job-id': enqueued.id };
     // Exactly 200: Mailgun tries again on any other 2xx.
     if (event.reply !== undefined) return new Response(null, { headers });
     return Response.json({ status, job_id: enqueued.id }, { headers });
+  }
+
+  #recordTaken({ event, eventId }: WebhookEvent, enqueued: Enqueued): Verdict | undefined {
+    if (enqueued.kind !== 'accepted') return undefined;
+    const verdict = enqueued.replayed ? 'duplicate' : 'accepted';
+    this.#record(event, eventId, verdict, enqueued.id);
+    return verdict;
   }
 
   #notTaken({ reply }: WebhookEvent, why: keyof typeof NOT_TAKEN): Response {

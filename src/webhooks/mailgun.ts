@@ -2,11 +2,12 @@
 // is said beside them, so a token counts once whatever it comes with.
 // https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks/securing-webhooks
 
-import { digestFromHex, verifyHmac, messageOf } from '../core/hmac.ts';
-import type { Json } from '../core/json.ts';
+import { digestFromHex, messageOf, verifyHmac, type Key } from '../core/hmac.ts';
+import { parseJson, type Json } from '../core/json.ts';
 import {
   MAILGUN_WINDOW_HOURS,
   MAX_MAILGUN_WINDOW_HOURS,
+  MAX_UNVERIFIED_JSON_BYTES,
   MAX_WEBHOOK_BODY_BYTES,
   SIGNATURE_WINDOW_SECONDS,
   WEBHOOK_ANSWER_MS,
@@ -14,12 +15,14 @@ import {
 import type { Env } from '../env.ts';
 import { eventName, idOf, mailgunEventTokens, token } from '../providers/identity.ts';
 import {
+  bestOf,
   isTimely,
   malformed,
   objectIn,
   tenDigits,
   type JsonObject,
   type Provider,
+  type Signature,
   type WebhookEvent,
 } from './provider.ts';
 import { lastField, objectOf, type Fields, type WebhookRequest } from './request.ts';
@@ -28,29 +31,33 @@ export const mailgun: Provider = {
   name: 'mailgun',
   maxBodyBytes: MAX_WEBHOOK_BODY_BYTES,
   triesAgain: true,
+  signsBody: false,
   answerWithinMs: WEBHOOK_ANSWER_MS,
   // It stops at 406 and tries everything else again, for hours.
   refusal: { status: 406 },
   readsHeaders: [],
   secret: { name: 'MAILGUN_SIGNING_KEY', encoding: 'text' },
   async verify(request, keys, now, env) {
-    const { timestamp, token: once, signature } = await signedPart(request);
-    const at = tenDigits(timestamp);
-    if (at === undefined || !/^[\x21-\x7e]{20,100}$/.test(once)) return 'bad';
-    const good = await verifyHmac(keys, messageOf(timestamp + once), digestFromHex(signature));
-    if (!good) return 'bad';
-    return isTimely(at, now, 3_600 * windowHours(env), SIGNATURE_WINDOW_SECONDS) ? 'good' : 'stale';
+    const parts = await signedParts(request);
+    return bestOf(await Promise.all(parts.map((part) => verifyPart(part, keys, now, env))));
   },
   async read(request) {
     const fields = await request.fields();
-    const { token: once } = await signedPart(request);
-    if (fields !== undefined) return { kind: 'event', event: formEvent(fields, once) };
+    if (fields !== undefined) return { kind: 'event', event: formEvent(fields) };
     const json = request.json();
-    const data = json.ok ? objectIn(json.value)['event-data'] : undefined;
-    if (data === undefined) return malformed('the block "event-data" is missing');
-    return { kind: 'event', event: jsonEvent(objectIn(data), once) };
+    const members = json.ok ? objectIn(json.value) : {};
+    if (members['event-data'] === undefined) return malformed('the block "event-data" is missing');
+    return { kind: 'event', event: jsonEvent(objectIn(members['event-data']), partOf(members['signature']).token) };
   },
 };
+
+async function verifyPart(part: SignedPart, keys: readonly Key[], now: number, env: Env): Promise<Signature> {
+  const at = tenDigits(part.timestamp);
+  if (at === undefined || !/^[\x21-\x7e]{20,100}$/.test(part.token)) return 'bad';
+  const signed = messageOf(part.timestamp + part.token);
+  if (!(await verifyHmac(keys, signed, digestFromHex(part.signature)))) return 'bad';
+  return isTimely(at, now, 3_600 * windowHours(env), SIGNATURE_WINDOW_SECONDS) ? 'good' : 'stale';
+}
 
 /** How long after its signature a delivery may come. Retries end after 8 h, tokens are forgotten after 7 days. */
 function windowHours({ MAILGUN_WINDOW_HOURS: wanted }: Env): number {
@@ -64,20 +71,39 @@ interface SignedPart {
   readonly signature: string;
 }
 
-async function signedPart(request: WebhookRequest): Promise<SignedPart> {
+/**
+ * Where the signature may stand. It is in the body, so the body is read before anybody knows who sent it: a large one has
+ * to show a good signature first, and only then is taken apart.
+ */
+async function signedParts(request: WebhookRequest): Promise<readonly SignedPart[]> {
   const fields = await request.fields();
-  if (fields !== undefined) {
-    const [timestamp, once, signature] = ['timestamp', 'token', 'signature'].map((name) => lastField(fields, name));
-    return { timestamp: timestamp ?? '', token: once ?? '', signature: signature ?? '' };
+  if (fields !== undefined) return [partOfForm(fields)];
+  if (request.isForm) return [];
+  if (request.body.byteLength <= MAX_UNVERIFIED_JSON_BYTES) {
+    const json = request.json();
+    return json.ok ? [partOf(objectIn(json.value)['signature'])] : [];
   }
-  const json = request.isForm ? undefined : request.json();
-  const block = json?.ok === true ? objectIn(objectIn(json.value)['signature']) : {};
-  // The documentation says number, every request says text; signed is what is written.
-  return {
-    timestamp: textOf(block['timestamp']),
-    token: textOf(block['token']),
-    signature: textOf(block['signature']),
-  };
+  const blocks = [...request.text().matchAll(SIGNATURE_BLOCK)].slice(0, MOST_BLOCKS);
+  return blocks.flatMap(([, block]) => {
+    const json = parseJson(block ?? '');
+    return json.ok ? [partOf(json.value)] : [];
+  });
+}
+
+const SIGNATURE_BLOCK = /"signature"\s{0,20}:\s{0,20}(\{[^{}]{1,1000}\})/g;
+const MOST_BLOCKS = 5;
+
+function partOfForm(fields: Fields): SignedPart {
+  const [timestamp = '', once = '', signature = ''] = ['timestamp', 'token', 'signature'].map((name) =>
+    lastField(fields, name),
+  );
+  return { timestamp, token: once, signature };
+}
+
+// The documentation says number, every request says text; signed is what is written.
+function partOf(block: Json | undefined): SignedPart {
+  const { timestamp, token: once, signature } = objectIn(block);
+  return { timestamp: textOf(timestamp), token: textOf(once), signature: textOf(signature) };
 }
 
 function textOf(value: Json | undefined): string {
@@ -91,12 +117,13 @@ function jsonEvent(data: JsonObject, once: string): WebhookEvent {
 }
 
 const SIGNATURE_FIELDS = ['token', 'signature'];
+/** What only a route has. Told before anything else: whoever writes a mail names the other fields. */
+const MAIL_FIELDS = ['body-plain', 'body-html', 'body-mime', 'stripped-text', 'stripped-html', 'message-url'];
 
-// A route's mail has no "event"; a legacy event has. A route that stores says where instead of sending the files.
-function formEvent(fields: Fields, once: string): WebhookEvent {
+function formEvent(fields: Fields): WebhookEvent {
   const payload = objectOf(fields.filter(([name]) => !SIGNATURE_FIELDS.includes(name)));
-  const legacy = lastField(fields, 'event');
-  const event = legacy === '' ? (lastField(fields, 'message-url') === '' ? 'inbound' : 'stored') : eventName(legacy);
-  const messageId = lastField(fields, 'Message-Id');
-  return { event, eventId: idOf(messageId), payload, tokens: [token('token', once)] };
+  const isMail = fields.some(([name]) => MAIL_FIELDS.includes(name));
+  const event = isMail || lastField(fields, 'event') === '' ? 'inbound' : eventName(lastField(fields, 'event'));
+  const tokens = [token('token', partOfForm(fields).token)];
+  return { event, eventId: idOf(lastField(fields, 'Message-Id')), payload, tokens };
 }

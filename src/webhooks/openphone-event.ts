@@ -13,6 +13,8 @@ export interface OpenphoneEvent {
   readonly resource: JsonObject;
   readonly context: JsonObject;
   readonly links: JsonObject;
+  /** As it came, where it is of no shape that is known. */
+  readonly data?: Json;
 }
 
 const TYPES: Readonly<Record<string, string>> = {
@@ -23,8 +25,8 @@ const TYPES: Readonly<Record<string, string>> = {
   'message.sent': 'message.delivered',
 };
 
-/** undefined for what has neither an object nor a resource. */
-export function normalise(envelope: JsonObject): OpenphoneEvent | undefined {
+/** What an envelope of any generation says. */
+export function normalise(envelope: JsonObject): OpenphoneEvent {
   const { id, type, apiVersion, createdAt } = envelope;
   const data = objectIn(envelope['data']);
   const text = (value: Json | undefined): string => (typeof value === 'string' ? value : '');
@@ -38,7 +40,9 @@ export function normalise(envelope: JsonObject): OpenphoneEvent | undefined {
     const { resource, context, links } = data;
     return { ...common, resource: objectIn(resource), context: objectIn(context), links: objectIn(links) };
   }
-  if (data['object'] === undefined) return undefined;
+  if (data['object'] === undefined) {
+    return { ...common, resource: {}, context: {}, links: {}, data: envelope['data'] ?? null };
+  }
   return { ...common, ...fromLegacy(objectIn(data['object'])), links: {} };
 }
 

@@ -37,18 +37,23 @@ export interface Provider {
   readonly maxBodyBytes: number;
   /** Whether it tries again by itself where it is not answered with a 2xx. */
   readonly triesAgain: boolean;
+  /** Whether its signature covers the body: else a copy may say anything. */
+  readonly signsBody: boolean;
   /** How long it may be kept waiting. */
   readonly answerWithinMs: number;
   /** What a request is answered with that is refused for good, where it is not 401 or 400; and what is said beside it. */
   readonly refusal?: { readonly status?: number; readonly headers?: Readonly<Record<string, string>> };
   /** Headers that {@link read} needs beside the content type: kept with the body. */
   readonly readsHeaders: readonly string[];
-  /** The setting that holds its secret; `<name>_PREVIOUS` holds the one before the last rotation. */
+  /**
+   * The setting that holds its secret; `<name>_PREVIOUS` holds the one before the last rotation. In base64 it may be
+   * several, with commas: a provider may have one for each webhook.
+   */
   readonly secret: { readonly name: string; readonly encoding: 'text' | 'base64' };
   /** Whether one of the keys signed this. `now` is epoch ms. Never rejects. */
   verify(request: WebhookRequest, keys: readonly Key[], now: number, env: Env): Promise<Signature>;
-  /** Only called for a verified request, or for one that was. */
-  read(request: WebhookRequest): Promise<Reading>;
+  /** Only called for a verified request, or for one that was. `now` is epoch ms. */
+  read(request: WebhookRequest, now: number): Promise<Reading>;
 }
 
 /** The current key of a provider and the one before the last rotation; empty where none is set, or none can be read. */
@@ -57,8 +62,8 @@ export function keysOf({ secret: { name, encoding } }: Provider, env: Env): read
   const settings = env as unknown as Readonly<Record<string, unknown>>;
   return [settings[name], settings[`${name}_PREVIOUS`]].flatMap((secret) => {
     if (typeof secret !== 'string') return [];
-    const key = encoding === 'text' ? textKey(secret) : base64Key(secret);
-    return key === undefined ? [] : [key];
+    const keys = encoding === 'text' ? [textKey(secret)] : secret.split(',').map(base64Key);
+    return keys.filter((key) => key !== undefined);
   });
 }
 
@@ -83,4 +88,9 @@ export function tenDigits(text: string): number | undefined {
 export function isTimely(atSeconds: number, now: number, pastSeconds: number, aheadSeconds: number): boolean {
   const age = now / 1_000 - atSeconds;
   return age <= pastSeconds && -age <= aheadSeconds;
+}
+
+/** Of several signatures one that is good is enough. */
+export function bestOf(verdicts: readonly Signature[]): Signature {
+  return verdicts.find((each) => each === 'good') ?? verdicts.find((each) => each === 'stale') ?? 'bad';
 }

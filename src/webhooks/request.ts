@@ -1,6 +1,7 @@
 // One request of a provider: its headers, the exact bytes that were signed, and what they say, read at most once.
 
 import { parseJson, type Json, type ParsedJson } from '../core/json.ts';
+import { MAX_FORM_FIELDS } from '../core/limits-outside.ts';
 
 /** A file of a multipart form, without its content: that stays in the stored body. */
 export interface Attachment {
@@ -37,7 +38,7 @@ export class WebhookRequest {
   }
 
   json(): ParsedJson {
-    this.#json ??= parseJson(this.#text());
+    this.#json ??= parseJson(this.text());
     return this.#json;
   }
 
@@ -47,22 +48,39 @@ export class WebhookRequest {
     return this.#fields;
   }
 
-  // Lenient on purpose: the bytes are signed, and an odd one in somebody's commit message must not lose the event.
-  #text(): string {
+  /** Lenient on purpose: the bytes are signed, and an odd one in somebody's commit message must not lose the event. */
+  text(): string {
     return new TextDecoder().decode(this.body);
   }
 
+  // Before anybody knows who sent it: a form of a million fields would fill the memory of all that run here.
   async #readFields(): Promise<Fields | undefined> {
-    if (this.mediaType === 'application/x-www-form-urlencoded') return [...new URLSearchParams(this.#text())];
-    if (this.mediaType !== 'multipart/form-data') return undefined;
+    const type = this.header('content-type');
+    if (this.mediaType === 'application/x-www-form-urlencoded') {
+      return countOf(this.body, '&') < MAX_FORM_FIELDS ? [...new URLSearchParams(this.text())] : undefined;
+    }
+    const [, boundary] = /;\s*boundary="?([^\s";,]{1,100})/i.exec(type) ?? [];
+    if (this.mediaType !== 'multipart/form-data' || boundary === undefined) return undefined;
+    if (countOf(this.body, `--${boundary}`) > MAX_FORM_FIELDS) return undefined;
     try {
-      const headers = { 'content-type': this.header('content-type') };
+      const headers = { 'content-type': type };
       const form = await new Response(this.body, { headers }).formData();
       return [...form].map(([name, value]) => [name, typeof value === 'string' ? value : attachmentOf(value)] as const);
     } catch {
       return undefined;
     }
   }
+}
+
+/** How often a text of ASCII stands in bytes; counts no further than matters. */
+function countOf(bytes: Uint8Array, text: string): number {
+  const run = [...new TextEncoder().encode(text)];
+  const [first = 0] = run;
+  let count = 0;
+  for (let at = bytes.indexOf(first); at !== -1 && count <= MAX_FORM_FIELDS; at = bytes.indexOf(first, at + 1)) {
+    if (run.every((code, ahead) => bytes[at + ahead] === code)) count += 1;
+  }
+  return count;
 }
 
 function attachmentOf({ name, type, size }: File): Attachment {
@@ -74,7 +92,10 @@ export function objectOf(fields: Fields): Record<string, Json> {
   const values = new Map<string, Json[]>();
   for (const [name, value] of fields) {
     // Whoever writes the mail names the fields.
-    if (name !== '__proto__') values.set(name, [...(values.get(name) ?? []), value as Json]);
+    if (name === '__proto__') continue;
+    const all = values.get(name);
+    if (all === undefined) values.set(name, [value as Json]);
+    else all.push(value as Json);
   }
   return Object.fromEntries([...values].map(([name, all]) => [name, all.length === 1 ? (all[0] ?? null) : all]));
 }

@@ -13,12 +13,16 @@ import { lastField, objectOf, type Fields, type WebhookRequest } from './request
 const PREFIX = 'v0=';
 
 /** What somebody who typed a command is told while nothing can be taken: Slack does not ask twice. */
-const TRY_AGAIN = { response_type: 'ephemeral', text: 'That did not get through. Please try again in a moment.' };
+const TRY_AGAIN = {
+  response_type: 'ephemeral',
+  text: 'That may not have got through. Please look before you try again.',
+};
 
 export const slack: Provider = {
   name: 'slack',
   maxBodyBytes: MAX_SMALL_WEBHOOK_BODY_BYTES,
   triesAgain: true,
+  signsBody: true,
   answerWithinMs: SLACK_ANSWER_MS,
   // What is refused now is refused every time.
   refusal: { headers: { 'x-slack-no-retry': '1' } },

@@ -256,6 +256,9 @@ describe('INV-F13 while the replay guard is silent', () => {
     const tasks = [listener(heard)];
     const [cut, whole] = [world.isolate({ tasks, fault: silent(0, MINUTE, world) }), world.isolate({ tasks })];
     const lonely = await world.run(deliver(cut, event));
+    // Copies of one minute have one id.
+    expect((await world.run(deliver(cut, event))).id).toBe(lonely.id);
+    await world.pass(MINUTE);
     const known = await world.run(deliver(whole, event));
     expect([lonely.verdict, known.verdict, lonely.id === known.id]).toEqual(['accepted', 'accepted', false]);
     await goOn(world, whole);
@@ -269,19 +272,70 @@ describe('INV-F13 while the replay guard is silent', () => {
     expect(heard.length).toBe(2);
   });
 
-  test('GitHub is taken although the one that claimed before it died with nothing: it is all there is, and it runs', async () => {
+  test('GitHub is taken although the one that claimed before it died with nothing: its job is made under the claimed id', async () => {
     const [world, heard]: [World, string[]] = [new World(), []];
     const event = githubEvent();
     const tasks = [listener(heard)];
     const life = new Life(3, 'before');
     expect(await world.run(deliver(world.isolate({ tasks, life }), event), life)).toBe('died');
     expect(await rows()).toEqual([]);
+    await world.pass(MINUTE);
     const cut = world.isolate({ tasks, fault: silent(0, MINUTE, world) });
     const taken = await world.run(deliver(cut, event));
     expect(taken).toMatchObject({ status: 200, verdict: 'accepted' });
-    await world.deliver(world.isolate({ tasks }));
-    expect((await env.DB.prepare(`SELECT waiting_for AS w FROM jobs`).first())?.['w']).toMatch(/may have become/);
     await goOn(world, world.isolate({ tasks }));
-    await expectOnce('alone', heard, [taken]);
+    await expectOnce('claimed', heard, [taken]);
+    // Whoever delivers it again, hours later, is told of the job that ran.
+    await world.pass(3 * 60 * MINUTE);
+    const late = await world.run(deliver(world.isolate({ tasks }), event));
+    const ran = (await rows()).find(({ task, state }) => task === 'process_webhook' && state === 'SUCCESS');
+    expect(late).toEqual({ status: 200, verdict: 'duplicate', id: ran?.id });
+    await goOn(world, world.isolate({ tasks }));
+    await expectOnce('late', heard, [taken, late]);
   });
+
+  test('GitHub is taken once although the guard’s answer was lost and not its claim', async () => {
+    for (const at of [1, 2]) {
+      await emptyDatabase();
+      const [world, heard]: [World, string[]] = [new World(), []];
+      const event = githubEvent();
+      const tasks = [listener(heard)];
+      let claims = 0;
+      const fault = (port: Port): Fate => (port === 'guard' && (claims += 1) === at ? 'done, silent' : 'answered');
+      const first = await world.run(deliver(world.isolate({ tasks, fault }), event));
+      expect(first).toMatchObject({ status: 200, verdict: 'accepted' });
+      await goOn(world, world.isolate({ tasks }));
+      await world.pass(60 * MINUTE);
+      const late = await world.run(deliver(world.isolate({ tasks }), event));
+      expect(late).toEqual({ status: 200, verdict: 'duplicate', id: first.id });
+      await goOn(world, world.isolate({ tasks }));
+      expect((await rows()).map(({ state }) => state)).toEqual(['SUCCESS', 'SUCCESS']);
+      await expectOnce('lost answer', heard, [first, late]);
+    }
+  });
+});
+
+test('INV-F13 while the database is silent a copy that nobody signed whole cannot stand for the job it names', async () => {
+  const [world, heard]: [World, unknown[]] = [new World(), []];
+  const tasks = [
+    defineTask({
+      name: 'test.reader',
+      queue: 'default',
+      on: ['mailgun.*'],
+      input: z.object({ webhook_data: z.unknown() }),
+      run: ({ webhook_data: data }) => void heard.push(data),
+    }),
+  ];
+  const honest = { event: 'delivered', id: unique(), timestamp: 1, recipient: 'ada@example.com' };
+  const [id, timestamp] = [unique(), Math.floor(world.clock.now() / 1_000)];
+  const deaf = world.isolate({ tasks, fault: (port) => (port === 'queue' ? 'refused' : 'answered') });
+  const first = await world.run(deliver(deaf, () => fromMailgun(honest, { id, timestamp })));
+  expect(first).toMatchObject({ status: 200, verdict: 'accepted' });
+  const blind = world.isolate({ tasks, fault: (port) => (port === 'database' ? 'refused' : 'answered') });
+  const forged = { ...honest, recipient: 'victim@example.com' };
+  const copy = await world.run(deliver(blind, () => fromMailgun(forged, { id, timestamp })));
+  expect(copy.status).toBe(503);
+  expect(world.broker.size).toBe(0);
+  await goOn(world, world.isolate({ tasks }));
+  expect(heard).toEqual([honest]);
 });

@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import type { Env } from '../../src/env.ts';
 import { tick } from '../../src/cron/tick.ts';
 import { newId } from '../../src/core/ids.ts';
-import { Bench, emptyDatabase, FastClock, START } from '../worker/bench.ts';
+import { Bench, emptyDatabase, FastClock, HeldClock, passing, settled, START } from '../worker/bench.ts';
 import { ask, serve } from '../worker/client.ts';
 import { formFromMailgun, fromGithub, fromQuo, fromSlack } from '../worker/senders.ts';
 
@@ -151,6 +151,32 @@ describe('the list of deliveries', () => {
   });
 });
 
+test('a delivery that is taken after its sender was sent away is written down all the same', async () => {
+  let answers: (() => void) | undefined;
+  const slow = new Promise<void>((resolve) => (answers = resolve));
+  const ports = ({ replay }: Bench['rt']): Partial<Bench['rt']> => ({
+    replay: {
+      ...replay,
+      claim: async (scope, claim) => {
+        await slow;
+        return replay.claim(scope, claim);
+      },
+    },
+  });
+  const clock = new HeldClock(START);
+  const bench = new Bench({ ports, clock });
+  const body = JSON.stringify({ type: 'event_callback', event_id: crypto.randomUUID(), event: { type: 'message' } });
+  const answering = serve(bench.rt, await fromSlack(body, { timestamp: now(bench) }));
+  await settled();
+  await clock.advance(2_800);
+  expect((await answering).status).toBe(503);
+  answers?.();
+  await bench.background();
+  await bench.background();
+  const { items } = await list(bench);
+  expect(items.map(({ verdict }) => verdict)).toEqual(['accepted']);
+});
+
 describe('a delivery that is redelivered', () => {
   async function accepted(bench: Bench, request: Request): Promise<Delivery> {
     await deliver(bench, request);
@@ -184,6 +210,7 @@ describe('a delivery that is redelivered', () => {
       const answer = await redeliver(bench, delivery);
       const made = await answer.json<{ id: string }>();
       expect([answer.status, answer.headers.get('location')]).toEqual([202, `/api/v1/jobs/${made.id}`]);
+      expect((await redeliver(bench, delivery)).status).toBe(409);
       await bench.drain();
       const [first, again] = [await bench.job(String(delivery.job_id)), await bench.job(made.id)];
       expect([again.state, again.retry_of, again.source]).toEqual(['SUCCESS', first.id, first.source]);
@@ -211,6 +238,19 @@ describe('a delivery that is redelivered', () => {
       (await ask(bench.rt, `/api/v1/deliveries/${newId(START, new Uint8Array(9))}/redeliver`, { method: 'POST' }))
         .status,
     ).toBe(404);
+  });
+
+  test('is 503 while its body cannot be read', async () => {
+    const fails = (): Promise<never> => Promise.reject(new Error('10001: We encountered an internal error.'));
+    let broken = false;
+    const ports = ({ env: bindings }: Bench['rt']): Partial<Bench['rt']> => ({
+      env: { ...bindings, OBJECTS: passing(bindings.OBJECTS, (call) => (broken ? fails() : call())) },
+    });
+    const bench = new Bench({ ports });
+    const delivery = await accepted(bench, await fromGithub(unique(), 'issues'));
+    broken = true;
+    const answer = await redeliver(bench, delivery);
+    expect([answer.status, answer.headers.has('retry-after')]).toEqual([503, true]);
   });
 
   test('has its body when its job has long left: both are kept for thirty days', async () => {

@@ -1,8 +1,8 @@
 import { env } from 'cloudflare:workers';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Env } from '../../src/env.ts';
-import { emptyDatabase } from '../worker/bench.ts';
-import { encode, get, post, send, type Reply } from '../worker/client.ts';
+import { Bench, emptyDatabase, FastClock, START } from '../worker/bench.ts';
+import { encode, get, post, send, serve, type Reply } from '../worker/client.ts';
 import { fromGithub } from '../worker/senders.ts';
 
 const payloads = import.meta.glob('../fixtures/webhooks/github/*/*.json', {
@@ -104,6 +104,27 @@ test('a signed body is one event, whatever the headers say, which anybody can se
     const again = await deliver(body, { event });
     expect([again.body['status'], again.body['job_id']]).toEqual(['duplicate', first.body['job_id']]);
   }
+});
+
+test('the same bytes count once for as long as a copy may come; with the time of their event in them, for a month', async () => {
+  const clock = new FastClock(START);
+  const status = async (body: string): Promise<unknown> => {
+    const answer = await serve(new Bench({ clock }).rt, await fromGithub(body, 'membership'));
+    return (await answer.json<{ status: string }>()).status;
+  };
+  const nonce = crypto.randomUUID();
+  const joins = JSON.stringify({ action: 'added', nonce, repository: { created_at: '2019-05-15T15:19:25Z' } });
+  const dated = JSON.stringify({ action: 'created', nonce, starred_at: new Date(START).toISOString() });
+  const pushed = JSON.stringify({ ref: 'main', nonce, repository: { pushed_at: START / 1_000 } });
+  const at = async (minutes: number): Promise<readonly unknown[]> => {
+    clock.set(START + minutes * 60_000);
+    return [await status(joins), await status(dated), await status(pushed)];
+  };
+  expect(await at(0)).toEqual(['accepted', 'accepted', 'accepted']);
+  expect(await at(9)).toEqual(['duplicate', 'duplicate', 'duplicate']);
+  // Somebody has left and joined again.
+  expect(await at(11)).toEqual(['accepted', 'duplicate', 'duplicate']);
+  expect(await at(29 * 24 * 60)).toEqual(['accepted', 'duplicate', 'duplicate']);
 });
 
 test('the secret before the last rotation is still accepted', async () => {

@@ -1,7 +1,9 @@
 // What each provider says, and what becomes of it: events, mail, commands, handshakes, and who is handed what.
 
+import { env } from 'cloudflare:workers';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import type { Env } from '../../src/env.ts';
 import { defineTask, type Task } from '../../src/jobs/task.ts';
 import { Bench, emptyDatabase, FastClock } from '../worker/bench.ts';
 import { ask, get, post, send, serve } from '../worker/client.ts';
@@ -122,20 +124,22 @@ describe('Mailgun', () => {
     await take(await formFromMailgun([['recipient', 'a@b.example'], ...fields]));
   });
 
-  test('a route that stores says so, a legacy event has its name', async () => {
-    const stored = await take(
-      await formFromMailgun([
-        ['recipient', 'a@b.example'],
-        ['message-url', 'https://sw.example/1'],
-      ]),
-    );
-    const bounced = await take(
-      await formFromMailgun([
-        ['event', 'bounced'],
-        ['recipient', 'a@b.example'],
-      ]),
-    );
-    expect([stored.result['event'], bounced.result['event']]).toEqual(['stored', 'bounced']);
+  test('a legacy event has its name; a mail is a mail, whatever its sender calls it', async () => {
+    const fields = (...more: [string, string][]): [string, string][] => [['recipient', 'a@b.example'], ...more];
+    const bounced = await take(await formFromMailgun(fields(['event', 'bounced'])));
+    const stored = await take(await formFromMailgun(fields(['message-url', 'https://sw.example/1'])));
+    const forged = await take(await formFromMailgun(fields(['body-plain', 'Hi'], ['event', 'complained'])));
+    expect([bounced, stored, forged].map(({ result }) => result['event'])).toEqual(['bounced', 'inbound', 'inbound']);
+  });
+
+  test('what was kept of a delivery first stays: a copy with the same token cannot replace it', async () => {
+    const [id, timestamp] = ['c'.repeat(50), Math.floor(Date.now() / 1_000)];
+    const first = await take(await formFromMailgun([['subject', 'genuine']], { id, timestamp }));
+    const form = new URLSearchParams({ subject: 'FORGED', filler: 'x'.repeat(17_000_000) });
+    const forged = await send(await formFromMailgun([...form], { id, timestamp }));
+    expect(forged.body).toEqual({ status: 'duplicate', job_id: first.id });
+    const kept = await (env as unknown as Env).OBJECTS.get(`webhooks/mailgun/${first.id}`);
+    expect(await kept?.text()).toContain('subject=genuine');
   });
 });
 
@@ -236,7 +240,7 @@ describe('Slack', () => {
     const command = await serve(bench.rt, await formFromSlack({ command: '/x', trigger_id: 't' }, { timestamp: now }));
     expect([command.status, await command.json()]).toEqual([
       200,
-      { response_type: 'ephemeral', text: expect.stringMatching(/try again/) as string },
+      { response_type: 'ephemeral', text: expect.stringMatching(/may not have got through/) as string },
     ]);
     const event = await serve(bench.rt, await fromSlack(mention(), { timestamp: now }));
     expect([event.status, event.headers.get('x-slack-no-retry')]).toEqual([503, null]);
@@ -374,6 +378,44 @@ describe('OpenPhone', () => {
     expect(second.body).toEqual({ status: 'duplicate', job_id: first.id });
     const changed = newest.replace(updatedAt, '2026-04-13T12:00:01.000Z');
     expect((await send(await fromQuo(changed))).body['status']).toBe('accepted');
+  });
+
+  test('what is of no shape that we know is kept as it is, under its own name', async () => {
+    const body = JSON.stringify({
+      id: crypto.randomUUID(),
+      type: 'integration.connected',
+      data: { integration: { id: 'I1' } },
+    });
+    const { result, data } = await take(await fromQuo(body));
+    expect([result['event'], data['resource'], data['data']]).toEqual([
+      'integration.connected',
+      {},
+      { integration: { id: 'I1' } },
+    ]);
+  });
+
+  test('events of the older scheme without an id are told apart by their bytes', async () => {
+    const nameless = (about: string): string =>
+      JSON.stringify({ type: 'message.received', data: { object: { id: about } } });
+    const [one, two] = [crypto.randomUUID(), crypto.randomUUID()];
+    const first = await take(await fromOpenphone(nameless(one)));
+    const second = await take(await fromOpenphone(nameless(two)));
+    expect([first.status, second.status]).toEqual(['accepted', 'accepted']);
+    expect((await send(await fromOpenphone(nameless(one)))).body).toEqual({ status: 'duplicate', job_id: first.id });
+  });
+
+  test('each of several webhooks has its key, and a late try of the older scheme the time that is set', async () => {
+    const keys = ['Zmlyc3Q=', 'c2Vjb25k', 'dGhpcmQ='];
+    const settings = { ...env, OPENPHONE_SIGNING_KEY: keys.join(', '), OPENPHONE_WINDOW_SECONDS: '3600' };
+    const statusOf = async (request: Request): Promise<number> =>
+      (await serve(new Bench({ clock: new FastClock(Date.now()) }).rt, request, settings)).status;
+    const body = (): string => fresh(of('v4-api-webhooks/message.received.json'));
+    for (const secret of keys) expect(await statusOf(await fromOpenphone(body(), { secret }))).toBe(200);
+    expect(await statusOf(await fromOpenphone(body(), { secret: 'Zm91cnRo' }))).toBe(401);
+    const [secret] = keys as [string];
+    const late = (seconds: number): number => Date.now() - 1_000 * seconds;
+    expect(await statusOf(await fromOpenphone(body(), { secret, timestamp: late(3_500) }))).toBe(200);
+    expect(await statusOf(await fromOpenphone(body(), { secret, timestamp: late(3_700) }))).toBe(401);
   });
 
   test('the sample that Quo sends on request is a job each time: only its delivery differs', async () => {

@@ -2,13 +2,12 @@
 
 import { GITHUB_REDELIVERY_WINDOW_MS, MAX_REDELIVERIES_EACH, RECOVER_AFTER_MS } from '../../core/limits-outside.ts';
 import type { DeliveryAttempt } from '../../providers/github.ts';
-import { githubDeliveryToken, idOf } from '../../providers/identity.ts';
+import { idOf } from '../../providers/identity.ts';
 
 /** An event with every attempt to deliver it. Instants are epoch ms. */
 export interface Sent {
   /** As the webhook's door keeps it. */
   readonly guid: string;
-  readonly token: string;
   readonly event: string;
   readonly firstAt: number;
   readonly newest: DeliveryAttempt;
@@ -29,8 +28,7 @@ export function sentOf(attempts: readonly DeliveryAttempt[]): readonly Sent[] {
       const newest = all.reduce((a, b) => (b.deliveredAt > a.deliveredAt ? b : a));
       if (first === undefined || guid === '') return [];
       const redeliveries = all.filter(({ redelivery }) => redelivery).length;
-      const { token } = githubDeliveryToken(guid);
-      return [{ guid, token, event: first.event, firstAt: first.deliveredAt, newest, attempts: all, redeliveries }];
+      return [{ guid, event: first.event, firstAt: first.deliveredAt, newest, attempts: all, redeliveries }];
     })
     .sort((a, b) => a.firstAt - b.firstAt);
 }

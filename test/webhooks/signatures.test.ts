@@ -191,27 +191,30 @@ describe('INV-F12 a header', () => {
   test.for(['x-hub-signature-256', 'x-slack-signature'])('%s that is odd in any way is refused', async (name) => {
     const github = name.startsWith('x-hub');
     const prefix = github ? 'sha256=' : 'v0=';
-    const honest = github ? await fromGithub(body()) : await fromSlack(slackEvent());
-    const right = honest.headers.get(name) ?? '';
+    // The same bytes each time: what is refused is the header.
+    const [text, timestamp] = [github ? body() : slackEvent(), seconds()];
+    const sent = (headers?: Record<string, string | null>): Promise<Request> => {
+      const sending = headers === undefined ? { timestamp } : { timestamp, headers };
+      return github ? fromGithub(text, 'issues', sending) : fromSlack(text, sending);
+    };
+    const right = (await sent()).headers.get(name) ?? '';
+    const digest = right.slice(prefix.length);
     const odd = [
       null,
       ...ODD_HEX.map((each) => prefix + each),
       right.toUpperCase(),
-      prefix + right.slice(prefix.length).toUpperCase(),
-      right.slice(prefix.length),
-      right.replace(prefix, github ? 'sha1=' : 'v1='),
-      ` ${prefix} ${right.slice(prefix.length)}`,
+      prefix + digest.toUpperCase(),
+      digest,
+      (github ? 'sha1=' : 'v1=') + digest,
+      `${github ? 'sha512' : 'v00'}=${digest}`,
+      ` ${prefix} ${digest}`,
       `${right}, ${right}`,
       `${right},${right}`,
       `${right}0`,
       right.slice(0, -1),
     ];
-    for (const value of odd) {
-      const request = github
-        ? await fromGithub(body(), 'issues', { headers: { [name]: value } })
-        : await fromSlack(slackEvent(), { headers: { [name]: value } });
-      await expectRefused(request, 401);
-    }
+    for (const value of odd) await expectRefused(await sent({ [name]: value }), 401);
+    expect(await isTaken(await sent())).toBe(true);
   });
 
   test('of OpenPhone that is odd in any way is refused', async () => {
@@ -240,26 +243,24 @@ describe('INV-F12 a header', () => {
   });
 
   test('of Standard Webhooks that is odd in any way is refused', async () => {
-    const id = 'msg_1';
-    const timestamp = seconds();
-    const right = (await fromQuo(quoBody(), { id, timestamp })).headers.get('webhook-signature') ?? '';
-    const signatures = [
-      null,
-      '',
-      'v1',
-      'v1,',
-      right.slice(3),
-      right.replace('v1', 'v2'),
-      right.replace('v1', 'v1a'),
-      `${right.slice(0, -2)}=`,
-    ];
-    for (const value of signatures) {
-      await expectRefused(await fromQuo(quoBody(), { id, timestamp, headers: { 'webhook-signature': value } }), 401);
-    }
+    const [id, timestamp, text] = ['msg_1', seconds(), quoBody()];
+    const sent = (headers: Record<string, string | null>): Promise<Request> =>
+      fromQuo(text, { id, timestamp, headers });
+    const right = (await sent({})).headers.get('webhook-signature') ?? '';
+    const mac = right.slice(3);
+    const signatures = [null, '', 'v1', 'v1,', mac, `v2,${mac}`, `v1a,${mac}`, `V1,${mac}`, `${right.slice(0, -2)}=`];
+    for (const value of signatures) await expectRefused(await sent({ 'webhook-signature': value }), 401);
     for (const name of ['webhook-id', 'webhook-timestamp']) {
-      for (const value of [null, '', 'other'])
-        await expectRefused(await fromQuo(quoBody(), { id, timestamp, headers: { [name]: value } }), 401);
+      for (const value of [null, '', 'other']) await expectRefused(await sent({ [name]: value }), 401);
     }
+    // Nothing to tell it apart by, however well it is signed.
+    await expectRefused(await fromQuo(text, { id: '' }), 401);
+    const both = (await fromOpenphone(text)).headers.get('openphone-signature');
+    await expectRefused(
+      await sent({ 'webhook-signature': 'v1,x', 'webhook-id': null, 'openphone-signature': both }),
+      401,
+    );
+    expect(await isTaken(await sent({}))).toBe(true);
   });
 
   test('with several signatures is good if one of them is', async () => {
@@ -341,9 +342,9 @@ describe('INV-F12 a timestamp', () => {
       const clock = new FastClock(Date.now());
       return (await serve(new Bench({ clock }).rt, request, { ...env, MAILGUN_WINDOW_HOURS: window })).status;
     };
-    expect([await at('1', 0.9), await at('1', 1.1), await at('24', 23), await at('nonsense', 11)]).toEqual([
-      200, 406, 200, 200,
-    ]);
+    expect([await at('1', 0.9), await at('1', 1.1), await at('24', 23)]).toEqual([200, 406, 200]);
+    for (const none of ['nonsense', '0', '-1', ''])
+      expect([await at(none, 11), await at(none, 13)]).toEqual([200, 406]);
     // Older than tokens are remembered, a replay would be taken for new.
     expect(await at('9999', 145)).toBe(406);
   });
@@ -423,6 +424,22 @@ describe('INV-F12 what is signed and still nothing', () => {
     await expectRefused(await fromQuo('[]'), 400);
     await expectRefused(await fromOpenphone('{}'), 400);
     const signature = await mailgunSignature();
+    for (const once of ['t'.repeat(19), 't'.repeat(101), 'with space in it, of a good length']) {
+      await expectRefused(await fromMailgun({ event: 'opened' }, { id: once }), 406);
+    }
+    const json = await (await fromMailgun({ event: 'opened' })).text();
+    for (const type of [
+      'multipart/form-data',
+      'multipart/form-data; boundary=none',
+      'application/x-www-form-urlencoded',
+    ]) {
+      const headers = { 'content-type': type };
+      await expectRefused(
+        new Request('http://lovage.test/webhooks/mailgun', { method: 'POST', headers, body: json }),
+        406,
+      );
+    }
+    await expectRefused(await fromSlack(JSON.stringify({ type: 'url_verification' })), 400);
     for (const text of [
       '{"half":',
       '[]',

@@ -93,15 +93,15 @@ function readInteraction(text: string, { body }: WebhookRequest): Reading {
 }
 
 function interactionToken(payload: JsonObject): IdentityToken | undefined {
-  const { type, trigger_id: trigger, action_ts: at, user } = payload;
+  const { type, trigger_id: trigger, user, actions } = payload;
   const view = objectIn(payload['view']);
   // Sent twice by an impatient person, it is the same view with the same answers under another trigger.
   if (type === 'view_submission' && typeof view['hash'] === 'string') {
-    return token('view', sha256Hex(canonicalJson([view, user ?? null] as Json)));
+    return token('view', sha256Hex(canonicalJson([view, user ?? null])));
   }
-  return typeof trigger === 'string'
-    ? token('trigger', eventName(type), trigger, typeof at === 'string' ? at : '')
-    : undefined;
+  if (typeof trigger !== 'string') return undefined;
+  const at = payload['action_ts'] ?? objectIn(Array.isArray(actions) ? actions[0] : undefined)['action_ts'];
+  return token('trigger', eventName(type), trigger, typeof at === 'string' ? at : '');
 }
 
 // A body without an id of its own. The same may rightly come again; a replay only as long as its signature is young.

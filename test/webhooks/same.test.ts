@@ -94,6 +94,7 @@ describe('Slack', () => {
       () => interaction({ type: 'block_actions', trigger_id }),
       () => interaction({ type: 'shortcut', trigger_id }),
       () => interaction({ type: 'block_actions', trigger_id, action_ts: '1' }),
+      () => interaction({ type: 'block_actions', trigger_id, actions: [{ action_ts: '2' }] }),
       () => interaction({ type: 'block_actions', trigger_id: unique() }),
     );
     await expectSame(

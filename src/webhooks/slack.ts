@@ -1,7 +1,7 @@
 // Slack: events as JSON, commands and interactions as forms, one signature for all: `v0:{timestamp}:{raw body}`.
 // https://docs.slack.dev/authentication/verifying-requests-from-slack
 
-import { canonicalJson, parseJson, type Json } from '../core/json.ts';
+import { canonicalJson, parseJson } from '../core/json.ts';
 import { sha256Hex } from '../core/digest.ts';
 import { digestFromHex, verifyHmac, messageOf } from '../core/hmac.ts';
 import { MAX_SMALL_WEBHOOK_BODY_BYTES, SIGNATURE_WINDOW_SECONDS, SLACK_ANSWER_MS } from '../core/limits-outside.ts';

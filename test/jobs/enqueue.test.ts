@@ -50,6 +50,20 @@ describe('idempotency', () => {
     expect(bench.queues.sent).toEqual([]);
   });
 
+  test('a repetition is taken by the queue alone while the database is silent', async () => {
+    const bench = new Bench();
+    const call = { task: 'debug_task', options: { idempotency_key: 'by queue' } };
+    bench.db.fault = () => ({ when: 'before', error: outage() });
+    bench.queues.fault = 'refuse';
+    expect(await submitAs(bench, call)).toEqual({ kind: 'unknown' });
+    bench.queues.fault = 'none';
+    const repeated = await bench.enqueue(call);
+    bench.db.fault = () => undefined;
+    expect(await rows()).toEqual([]);
+    await bench.drain();
+    expect((await bench.job(repeated.id)).state).toBe('SUCCESS');
+  });
+
   test('a key belongs to its owner, and after four days its repetition makes no new row', async () => {
     const clock = new HeldClock(START);
     const bench = new Bench({ clock });

@@ -1,5 +1,5 @@
 import { env } from 'cloudflare:workers';
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Env } from '../../src/env.ts';
 import { tick } from '../../src/cron/tick.ts';
 import { newId } from '../../src/core/ids.ts';
@@ -177,6 +177,39 @@ test('a delivery that is taken after its sender was sent away is written down al
   expect(items.map(({ verdict }) => verdict)).toEqual(['accepted']);
 });
 
+test('a database that hangs keeps no later delivery from being written down', async () => {
+  const bench = new Bench();
+  bench.db.fault = (names) => (names === 'deliveries' ? 'hang' : undefined);
+  await deliver(bench, await fromGithub(unique(), 'issues', { id: 'hung' }));
+  bench.db.fault = () => undefined;
+  await deliver(bench, await fromGithub(unique(), 'issues', { id: 'later' }));
+  expect((await list(bench)).items.map(({ event_id: id }) => id)).toEqual(['later']);
+});
+
+test('more deliveries than one statement takes are written in several, and refusals are logged once a minute', async () => {
+  const bench = new Bench({ clock: new HeldClock(START) });
+  const row = { provider: 'github', event: 'push', event_id: null, verdict: 'accepted', job_id: null } as const;
+  for (let each = 0; each < 2_500; each += 1) {
+    const id = newId(START, crypto.getRandomValues(new Uint8Array(9)));
+    bench.rt.isolate.deliveries.write(bench.rt, { ...row, id, bytes: 1, latency_ms: 1, received_at: START });
+  }
+  await bench.background();
+  expect(bench.statements('deliveries')).toBe(4);
+  expect(await env.DB.prepare(`SELECT count(*) AS n FROM deliveries`).first()).toEqual({ n: 2_500 });
+
+  const said = vi.spyOn(console, 'log');
+  const refuse = (times: number): void => {
+    for (let each = 0; each < times; each += 1) bench.rt.isolate.deliveries.refuse(bench.rt, 'github', 'bad_signature');
+  };
+  refuse(100);
+  await (bench.clock as HeldClock).advance(60_000);
+  refuse(100);
+  const lines = said.mock.calls.filter(([line]) => String(line).includes('webhooks.refused'));
+  said.mockRestore();
+  expect(lines.length).toBe(2);
+  expect(bench.rt.isolate.deliveries.refused()).toEqual({ github: { bad_signature: 200 } });
+});
+
 describe('a delivery that is redelivered', () => {
   async function accepted(bench: Bench, request: Request): Promise<Delivery> {
     await deliver(bench, request);
@@ -233,6 +266,9 @@ describe('a delivery that is redelivered', () => {
     await (env as unknown as Env).OBJECTS.delete(`webhooks/github/${String(open.job_id)}`);
     expect((await redeliver(bench, open)).status).toBe(409);
     await deliver(bench, await fromGithub('{}', 'ping'));
+    expect((await redeliver(bench, await newest(bench))).status).toBe(409);
+    // Of a provider that this deployment no longer has.
+    await env.DB.prepare(`UPDATE deliveries SET provider = 'gone', job_id = ?1`).bind(open.job_id).run();
     expect((await redeliver(bench, await newest(bench))).status).toBe(409);
     expect(
       (await ask(bench.rt, `/api/v1/deliveries/${newId(START, new Uint8Array(9))}/redeliver`, { method: 'POST' }))

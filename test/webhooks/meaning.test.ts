@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import type { Env } from '../../src/env.ts';
 import { defineTask, type Task } from '../../src/jobs/task.ts';
-import { Bench, emptyDatabase, FastClock } from '../worker/bench.ts';
+import { Bench, emptyDatabase, FastClock, outage } from '../worker/bench.ts';
 import { ask, get, post, send, serve } from '../worker/client.ts';
 import {
   FIXTURES,
@@ -482,6 +482,28 @@ describe('an event is handed on', () => {
     await bench.deliver([message?.envelope], { queue: 'webhooks', attempts: 2 });
     await bench.drain();
     expect(heard.map((each) => (each as unknown[])[0]).sort()).toEqual(['test.one', 'test.two']);
+  });
+
+  test('later, where nobody can take the handler’s job now: that is no refusal', async () => {
+    const heard: unknown[] = [];
+    const bench = new Bench({ tasks: [handler('test.one', ['*'], heard)] });
+    const answer = await serve(bench.rt, await fromGithub(JSON.stringify({ unique: crypto.randomUUID() }), 'issues'));
+    const { job_id: id } = await answer.json<{ job_id: string }>();
+    const [message] = bench.queues.take();
+    bench.db.fault = (names) => (names === 'accept' ? { when: 'before', error: outage() } : undefined);
+    bench.queues.fault = 'refuse';
+    await bench.deliver([message?.envelope], { queue: 'webhooks' });
+    expect(await bench.job(id)).toMatchObject({ state: 'RETRY', error: { code: 'exception' } });
+  });
+
+  test('again from the same stored body when it is run again', async () => {
+    const bench = new Bench();
+    const job = await deliver(bench, await fromGithub(JSON.stringify({ unique: crypto.randomUUID() }), 'issues'));
+    const again = await (
+      await ask(bench.rt, `/api/v1/jobs/${String(job['id'])}/retry`, { method: 'POST' })
+    ).json<{ id: string }>();
+    await bench.drain();
+    expect((await bench.job(again.id)).input).toMatchObject({ raw_key: (job['input'] as { raw_key: string }).raw_key });
   });
 
   test('to all others although one refuses it, and then the delivery fails: somebody has to look', async () => {

@@ -150,7 +150,7 @@ describe('a digest in base64', () => {
 describe('a key', () => {
   it('of an empty secret is none: anybody could sign with it', () => {
     for (const none of [undefined, '']) expect(textKey(none)).toBeUndefined();
-    for (const none of [undefined, '', ' ', 'whsec_', 'whsec_ ', 'not base64!'])
+    for (const none of [undefined, '', ' ', 'whsec_', 'whsec_ ', 'not base64!', 'YQ==whsec_YQ=='])
       expect(base64Key(none)).toBeUndefined();
   });
 

@@ -100,6 +100,8 @@ describe('the list of deliveries', () => {
       ['verdict=duplicate', 0],
       [`since=${new Date(START).toISOString()}`, 4],
       [`until=${new Date(START).toISOString()}`, 0],
+      [`since=${new Date(START + DAY).toISOString()}`, 0],
+      [`until=${new Date(START + DAY).toISOString()}`, 4],
     ];
     for (const [query, count] of counts)
       expect([query, (await list(bench, query)).items.length]).toEqual([query, count]);
@@ -313,6 +315,9 @@ test('deliveries leave after thirty days, after seven where the database fills u
   clock.set(START + 40 * DAY);
   const filling = new Bench({ clock, settings: { DATABASE_LIMIT_MB: '0.001' } });
   await deliver(bench, await fromGithub(unique(), 'issues'));
+  clock.set(START + 46 * DAY);
+  await tick(filling.rt, undefined);
+  expect((await list(bench)).items.length).toBe(1);
   clock.set(START + 48 * DAY);
   await tick(filling.rt, undefined);
   expect((await list(bench)).items).toEqual([]);

@@ -33,8 +33,9 @@ export class WebhookRequest {
     return this.header('content-type').split(';')[0]?.trim().toLowerCase() ?? '';
   }
 
-  get isForm(): boolean {
-    return this.mediaType === 'application/x-www-form-urlencoded' || this.mediaType === 'multipart/form-data';
+  /** Whatever is no form: not every sender of JSON says so. */
+  get isJson(): boolean {
+    return this.mediaType !== 'application/x-www-form-urlencoded' && this.mediaType !== 'multipart/form-data';
   }
 
   json(): ParsedJson {

@@ -407,6 +407,13 @@ describe('INV-F12 what is read before anybody knows who sent it', () => {
     const large = { event: 'opened', id: crypto.randomUUID(), filler: 'x'.repeat(2_000_000) };
     await expectRefused(await fromMailgun(large, { secret: 'wrong' }), 406);
     expect(await isTaken(await fromMailgun(large))).toBe(true);
+    // A good one that was captured elsewhere does not vouch for a token of somebody's own.
+    const captured = await mailgunSignature();
+    const own = { ...captured, token: 'f'.repeat(50) };
+    const body = JSON.stringify({ signature: own, 'event-data': { ...large, note: { signature: captured } } });
+    const headers = { 'content-type': 'application/json' };
+    await emptyDatabase();
+    await expectRefused(new Request('http://lovage.test/webhooks/mailgun', { method: 'POST', headers, body }), 406);
     // Whatever else calls itself a signature: the right one is enough.
     const decoy = { ...large, id: crypto.randomUUID(), note: '"signature": {"token": 1}' };
     expect(await isTaken(await fromMailgun(decoy))).toBe(true);

@@ -9,6 +9,11 @@ export function newId(now: number, random: Uint8Array, shard = 0): string {
   return layOut(now, random, shard);
 }
 
+/** The first id that a millisecond (epoch) can have: what came before it has smaller ones. */
+export function firstIdAt(milliseconds: number): string {
+  return layOut(milliseconds, new Uint8Array(9), 0);
+}
+
 /** The id that `text` has at `milliseconds` (epoch): the same each time, and another for every other text. */
 export function derivedId(milliseconds: number, text: string, shard = 0): string {
   return layOut(milliseconds, createHash('sha256').update(text).digest(), shard);

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { followUpId, isId, millisecondsOf, newId, shardOf } from '../../src/core/ids.ts';
+import { firstIdAt, followUpId, isId, millisecondsOf, newId, shardOf } from '../../src/core/ids.ts';
 
 const LAST_MILLISECOND = 2 ** 48 - 1;
 const milliseconds = fc.integer({ min: 0, max: LAST_MILLISECOND });
@@ -140,4 +140,14 @@ describe('recognising an id', () => {
   ])('refuses %j', (text) => {
     expect(isId(text)).toBe(false);
   });
+});
+
+it('the first id of a millisecond is after all that came before, and before all of its own', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: LAST_MILLISECOND }), randomBytes, (now, random) => {
+      expect(isId(firstIdAt(now))).toBe(true);
+      expect(firstIdAt(now) <= newId(now, random)).toBe(true);
+      expect(newId(now - 1, random, 255) < firstIdAt(now)).toBe(true);
+    }),
+  );
 });

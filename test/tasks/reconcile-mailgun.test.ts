@@ -2,7 +2,6 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { mailgunEventTokens } from '../../src/providers/identity.ts';
 import { FakeMailgun, type MailEvent } from '../fakes/mailgun.ts';
 import { emptyDatabase, outage } from '../worker/bench.ts';
-import { serve } from '../worker/client.ts';
 import { fromMailgun } from '../worker/senders.ts';
 import { outside, resultOf, type Outside } from '../worker/recovery.ts';
 
@@ -50,10 +49,7 @@ function world(domains = [DOMAIN]): World {
   };
   const deliver = async (data: MailEvent): Promise<{ status: string; job_id: string }> => {
     const request = await fromMailgun(data, { timestamp: Math.floor(there.clock.now() / 1_000) });
-    const answer = await serve(there.bench.rt, request);
-    await there.bench.background();
-    await there.bench.drain();
-    return answer.json();
+    return (await there.knock(request)).json();
   };
   return { ...there, mailgun, event, deliver };
 }

@@ -3,7 +3,6 @@ import { newId } from '../../src/core/ids.ts';
 import { githubDeliveryToken } from '../../src/providers/identity.ts';
 import { FakeGithub } from '../fakes/github.ts';
 import { emptyDatabase, outage } from '../worker/bench.ts';
-import { serve } from '../worker/client.ts';
 import { fromGithub } from '../worker/senders.ts';
 import { outside, resultOf, type Outside } from '../worker/recovery.ts';
 
@@ -36,10 +35,7 @@ function world(hooks = [HOOK]): World {
   const there = outside(settings, (request) => github.handle(request));
   const deliver = async (guid: string, body = JSON.stringify({ ref: 'refs/heads/main', guid })): Promise<Response> => {
     const request = await fromGithub(body, 'push', { id: guid });
-    const answer = await serve(there.bench.rt, request);
-    await there.bench.background();
-    await there.bench.drain();
-    return answer;
+    return there.knock(request);
   };
   github.now = () => there.clock.now();
   github.send = async (guid) => (await deliver(guid)).status;

@@ -8,6 +8,7 @@ import { readDelivery, type DeliveryRow } from '../../src/store/deliveries.ts';
 import { systemClock } from '../../src/jobs/runtime.ts';
 import type { Task } from '../../src/jobs/task.ts';
 import { Bench, START } from './bench.ts';
+import { serve } from './client.ts';
 
 /**
  * Ours, moved to where the test wants it: whoever waits for the fake waits for as long as it takes. Only pauses of
@@ -39,6 +40,8 @@ export interface Outside {
   /** Enqueues a task, runs it, and everything that follows from it; the job as it is then. */
   run(task: string): Promise<JobRow>;
   deliveries(): Promise<readonly DeliveryRow[]>;
+  /** Sends a webhook to our door, and runs what follows from it. */
+  knock(request: Request): Promise<Response>;
   /** How many jobs of a task there are. */
   count(task: string): Promise<number>;
 }
@@ -64,6 +67,12 @@ export function outside(
     deliveries: async () => {
       const { rows } = await bench.db.run({ name: 'test', sql: `SELECT * FROM deliveries ORDER BY id`, params: [] });
       return rows.map(readDelivery);
+    },
+    knock: async (request) => {
+      const answer = await serve(bench.rt, request);
+      await bench.background();
+      await bench.drain();
+      return answer;
     },
     count: async (task) => {
       const sql = `SELECT count(*) AS n FROM jobs WHERE task = ?1`;

@@ -2,7 +2,7 @@
 // was answered says little, since an answer may be lost like anything else.
 
 import { z } from 'zod';
-import { derivedId, newId } from '../../core/ids.ts';
+import { derivedId, firstIdAt } from '../../core/ids.ts';
 import { MAX_GROUP_ITEMS, SWEEP_PAGE } from '../../core/limits.ts';
 import {
   DELIVERY_TIME_SLACK_MS,
@@ -159,8 +159,8 @@ async function addTaken(job: Job, sent: readonly Sent[], accepted: Map<string, s
   const windows = sent.flatMap(({ guid, attempts }) =>
     attempts.map(({ deliveredAt }) => ({
       eventId: guid,
-      from: newId(deliveredAt - DELIVERY_TIME_SLACK_MS, FIRST),
-      until: newId(deliveredAt + DELIVERY_TIME_SLACK_MS, FIRST),
+      from: firstIdAt(deliveredAt - DELIVERY_TIME_SLACK_MS),
+      until: firstIdAt(deliveredAt + DELIVERY_TIME_SLACK_MS),
     })),
   );
   for (const some of portionsOf(windows, SWEEP_PAGE)) {
@@ -168,9 +168,6 @@ async function addTaken(job: Job, sent: readonly Sent[], accepted: Map<string, s
     for (const { eventId, jobId } of rows.map(readTaken)) accepted.set(eventId, jobId);
   }
 }
-
-/** The first id of its millisecond. */
-const FIRST = new Uint8Array(9);
 
 async function missedRows(job: Job): Promise<readonly { id: string; event_id: string }[]> {
   const { rows } = await job.db.run(selectMissed(PROVIDER, job.clock.now() - GITHUB_LOOK_BACK_MS, MAX_MISSED));

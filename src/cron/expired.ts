@@ -3,7 +3,7 @@
 import { SWEEP_PAGE } from '../core/limits.ts';
 import { query, transact } from '../jobs/database.ts';
 import type { Runtime } from '../jobs/runtime.ts';
-import { expireJobs } from '../store/claims.ts';
+import { expireJobs } from '../store/waiting.ts';
 import { selectExpired } from '../store/sweeps.ts';
 
 export async function expireOverdue(rt: Runtime): Promise<void> {

@@ -3,7 +3,7 @@
 import type { Envelope } from '../core/envelope.ts';
 import { ENVELOPE_LIFE_MS, LAST_DELIVERY } from '../core/limits.ts';
 import { insertJobs } from '../store/accept.ts';
-import { oweJobs } from '../store/claims.ts';
+import { oweJobs } from '../store/waiting.ts';
 import { transact } from './database.ts';
 import { portions } from './group.ts';
 import type { Runtime } from './runtime.ts';

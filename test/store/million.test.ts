@@ -6,15 +6,7 @@ import { newId } from '../../src/core/ids.ts';
 import type { Statement } from '../../src/core/ports.ts';
 import { QUEUE_NAMES } from '../../src/queues.ts';
 import { insertJobs, markOwed, selectStates } from '../../src/store/accept.ts';
-import {
-  claimJobs,
-  expireJobs,
-  finishJobs,
-  heartbeat,
-  loseJobs,
-  oweJobs,
-  selectUnwon,
-} from '../../src/store/claims.ts';
+import { claimJobs, finishJobs, heartbeat, loseJobs, selectUnwon } from '../../src/store/claims.ts';
 import type { Finish } from '../../src/store/claims.ts';
 import { d1Database, type StatementCounts } from '../../src/store/d1.ts';
 import { recordFailures } from '../../src/store/dead-letters.ts';
@@ -35,6 +27,7 @@ import {
   takeSuspects,
   writeMark,
 } from '../../src/store/sweeps.ts';
+import { expireJobs, oweJobs } from '../../src/store/waiting.ts';
 import { Bench, emptyDatabase, FastClock, seeded, START } from '../worker/bench.ts';
 
 const MILLION = 1_000_000;

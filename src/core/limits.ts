@@ -93,6 +93,10 @@ export const SUSPECT_AFTER_MS = 120_000;
 export const SUSPECT_GAP_MS = 60_000;
 /** A suspect whose queue tells nothing is sent again after this, doubled each time. */
 export const RESEND_AFTER_MS = 30 * 60_000;
+/** Who is parked for a lock and was not woken asks for it by himself after this, doubled each time. */
+export const UNPARK_AFTER_MS = 10 * 60_000;
+/** Jobs of a resumed queue that are sent at once, and by each tick after it. */
+export const MAX_WOKEN_PER_TICK = 5_000;
 /** Owed rows looked after when a batch ends idle, and how rarely. */
 export const IDLE_REPAIR_ROWS = 100;
 export const IDLE_REPAIR_EVERY_MS = 30_000;

@@ -6,9 +6,16 @@ import type { Runtime } from '../jobs/runtime.ts';
 import { expireOverdue } from './expired.ts';
 import { recoverLapsed } from './lapsed.ts';
 import { sendOwed, sendOwedPage } from './owed.ts';
+import { wakeResumed } from './resumed.ts';
 import { resendSuspects } from './suspects.ts';
 
-const SWEEPS = { expired: expireOverdue, lapsed: recoverLapsed, owed: sendOwed, suspects: resendSuspects };
+const SWEEPS: Readonly<Record<string, (rt: Runtime) => Promise<void>>> = {
+  expired: expireOverdue,
+  lapsed: recoverLapsed,
+  resumed: wakeResumed,
+  owed: sendOwed,
+  suspects: resendSuspects,
+};
 
 /** Every sweep in turn; one that fails does not keep the others from running. */
 export async function repair(rt: Runtime): Promise<void> {

@@ -45,8 +45,13 @@ async function resendOf(rt: Runtime, queue: string, before: number): Promise<voi
 }
 
 /** Whether the queue's own numbers say that a message sent then is no longer in it. */
-export function isLost({ sent_at, resends }: Suspect, { count, oldestSentAt }: Backlog, now: number): boolean {
-  if (count === 0) return true;
+export function isLost(
+  { sent_at, resends, parked_for }: Suspect,
+  { count, oldestSentAt }: Backlog,
+  now: number,
+): boolean {
+  // It has no message at all, and has waited for its wake for long enough.
+  if (count === 0 || parked_for !== null) return true;
   if (oldestSentAt !== undefined && sent_at < oldestSentAt - SUSPECT_GAP_MS) return true;
   return now - sent_at >= RESEND_AFTER_MS * 2 ** resends;
 }

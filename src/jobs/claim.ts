@@ -41,9 +41,9 @@ export async function claimAll(rt: Runtime, deliveries: readonly Delivery[], set
       const ids = new Set(taken.map(({ id }) => id));
       left = left.filter(({ envelope }) => !ids.has(envelope.id));
       if (left.length === 0) break;
-      const { again, apart } = await settleUnwon(rt, left, alone, settle);
+      const { claimable, again, apart } = await settleUnwon(rt, left, alone, settle);
       for (const { delivery, row } of apart) suspects.set(delivery, row.lost);
-      left = again;
+      left = [...again, ...claimable.map(({ delivery }) => delivery)];
     }
     for (const { envelope } of left) settle(envelope.id, retryIn(1));
   } catch (error) {
@@ -82,7 +82,7 @@ async function putBackUnknown(
   const ids = unknown.map(({ envelope }) => envelope.id);
   const [waiting, all] = await transact(rt, [
     explainWaiting(ids, 'no deployment here knows its task yet', now),
-    selectUnwon(ids),
+    selectUnwon(ids, now),
   ]);
   const since = new Map((waiting?.rows ?? []).map(({ id, due_at }) => [id, Number(due_at)]));
   const over = new Set(

@@ -103,7 +103,7 @@ export class Finisher {
   // A finish that hit no row may be our own, committed by a try whose answer was lost: then the row still has our claim.
   async #readBack(missed: readonly Finish[]): Promise<readonly (readonly [string, Written])[]> {
     const claims = new Map(missed.map(({ id, claim }) => [id, claim]));
-    const rows = await query(this.#rt, selectUnwon([...claims.keys()]));
+    const rows = await query(this.#rt, selectUnwon([...claims.keys()], this.#rt.clock.now()));
     return rows.map(readUnwon).map(({ id, claim, state }) => {
       const ours = claims.get(id) === claim && state !== 'STARTED';
       return [id, ours ? state : 'stale'] as const;

@@ -7,11 +7,13 @@ import { isFinal } from '../core/states.ts';
 import { insertJobs } from '../store/accept.ts';
 import { readUnwon, selectUnwon, type Unwon } from '../store/claims.ts';
 import { recordUnparseable } from '../store/dead-letters.ts';
+import { PAUSE } from '../store/queue-controls.ts';
 import { expireJobs } from '../store/waiting.ts';
 import { query, transact } from './database.ts';
 import { delaySecondsUntil } from './hand-out.ts';
 import { loseLapsed } from './lapse.ts';
 import { logInfo } from './log.ts';
+import { park, pauseReason, type Parking } from './park.ts';
 import { mayMakeRow, owe, putBack } from './put-back.ts';
 import type { Runtime } from './runtime.ts';
 import { ACK, type Delivery, type Settle } from './settlement.ts';
@@ -22,15 +24,26 @@ export interface Found {
   readonly row: Unwon;
 }
 
-/** Settles what is not to run now; returns what is worth another claim, and what is worth one by itself. */
+/** What is left of a batch when all is settled that is not to run now. */
+export interface Unsettled {
+  /** Worth a claim now, as far as their rows say. */
+  readonly claimable: readonly Found[];
+  /** Worth another look: their rows have just been made, or their last attempts given up. */
+  readonly again: readonly Delivery[];
+  /** Worth a claim by themselves. */
+  readonly apart: readonly Found[];
+}
+
+/** Settles what is not to run now; returns the rest. */
 export async function settleUnwon(
   rt: Runtime,
   left: readonly Delivery[],
   alone: boolean,
   settle: Settle,
-): Promise<{ readonly again: readonly Delivery[]; readonly apart: readonly Found[] }> {
+): Promise<Unsettled> {
   const now = rt.clock.now();
-  const rows = await query(rt, selectUnwon(left.map(({ envelope }) => envelope.id)));
+  const ids = left.map(({ envelope }) => envelope.id);
+  const rows = await query(rt, selectUnwon(ids, now));
   const byId = new Map(rows.map(readUnwon).map((row) => [row.id, row]));
   const fates = left.map((delivery) => ({ delivery, row: byId.get(delivery.envelope.id) }));
   const missing = fates.filter(({ row }) => row === undefined).map(({ delivery }) => delivery);
@@ -46,6 +59,9 @@ export async function settleUnwon(
       return [delivery, seconds] as const;
     }),
     ...of('early').map(({ delivery, row }) => [delivery, delaySecondsUntil(row.due_at, now)] as const),
+    ...of('nearly resumed').map(
+      ({ delivery, row }) => [delivery, delaySecondsUntil(row.paused_until ?? now, now)] as const,
+    ),
   ]);
   await putBack(rt, [...later.keys()], (delivery) => later.get(delivery) ?? 1, settle);
   await owe(
@@ -65,19 +81,33 @@ export async function settleUnwon(
     claim: row.claim,
   }));
   await loseLapsed(rt, lapsed, now);
-  const again = [...lapsed, ...of('claimable')].map(({ delivery }) => delivery);
-  return { again: [...again, ...(await makeRows(rt, missing, settle))], apart: of('suspect') };
+  await park(rt, of('paused').map(parkOfPause), settle);
+  const again = lapsed.map(({ delivery }) => delivery);
+  return {
+    claimable: of('claimable'),
+    again: [...again, ...(await makeRows(rt, missing, settle))],
+    apart: of('suspect'),
+  };
 }
 
-type Fate = 'over' | 'leased' | 'lapsed' | 'expired' | 'early' | 'far' | 'suspect' | 'claimable';
+function parkOfPause({ delivery, row }: Found): Parking {
+  return { delivery, row, parkedFor: PAUSE, reason: pauseReason(delivery.envelope.queue, row.paused_until) };
+}
+
+type Fate =
+  'over' | 'leased' | 'lapsed' | 'expired' | 'early' | 'far' | 'paused' | 'nearly resumed' | 'suspect' | 'claimable';
 
 function fateOf(row: Unwon, now: number, alone: boolean): Fate {
   if (isFinal(row.state)) return 'over';
   if (row.state === 'STARTED') return (row.lease_until ?? 0) < now ? 'lapsed' : 'leased';
   if (row.expires_at !== null && row.expires_at <= now && row.started_at === null) return 'expired';
-  if (row.due_at <= now) return row.lost > 0 && !alone ? 'suspect' : 'claimable';
-  return row.due_at - now <= TICK_HORIZON_SECONDS * 1_000 ? 'early' : 'far';
+  if (row.due_at > now) return row.due_at - now <= TICK_HORIZON_SECONDS * 1_000 ? 'early' : 'far';
+  if (row.paused !== 0) return (row.paused_until ?? Infinity) - now <= NEAR_MS ? 'nearly resumed' : 'paused';
+  return row.lost > 0 && !alone ? 'suspect' : 'claimable';
 }
+
+// Near enough for its own message to wait.
+const NEAR_MS = MESSAGE_HORIZON_SECONDS * 1_000;
 
 async function expire(rt: Runtime, deliveries: readonly Delivery[], settle: Settle): Promise<void> {
   if (deliveries.length === 0) return;

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { LEASE_MS, MAX_LOST } from '../core/limits.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { FINAL_SQL, STATES, guard, target, type State } from '../core/states.ts';
+import { pausedQueues } from './queue-controls.ts';
 import type { AttemptRecord, JobError } from './rows.ts';
 
 /**
@@ -17,10 +18,10 @@ export function claimJobs(ids: readonly string[], token: string, now: number, al
   attempt = attempt + (state <> ${target('claim')}),
   claim = claim + (state <> ${target('claim')}),
   lease_until = max(iif(state = ${target('claim')}, lease_until, 0), ?3 + ${String(LEASE_MS)}),
-  state = ${target('claim')}, claim_token = ?2, started_at = ?3, waiting_for = NULL
+  state = ${target('claim')}, claim_token = ?2, started_at = ?3, waiting_for = NULL, parked_for = NULL
 WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND (
   (${guard('claim')} AND due_at <= ?3 AND (expires_at IS NULL OR expires_at > ?3 OR started_at IS NOT NULL)
-    AND (lost = 0 OR ?4))
+    AND (lost = 0 OR ?4) AND queue NOT IN ${pausedQueues('?3')})
   OR (state = ${target('claim')} AND claim_token = ?2)
 )
 RETURNING id, attempt, claim, input_key, input_bytes`,
@@ -43,13 +44,15 @@ export function readWon(row: Row): Won {
   return wonRow.parse(row);
 }
 
-/** Why ids were not won: read only when some were not. */
-export function selectUnwon(ids: readonly string[]): Statement {
+/** Why ids were not won: read only when some were not, or before asking for what they need beside the claim. */
+export function selectUnwon(ids: readonly string[], now: number): Statement {
   return {
     name: 'unwon',
-    sql: `SELECT id, state, claim, lost, due_at, expires_at, sent_at, lease_until, started_at
+    sql: `SELECT id, state, claim, lost, due_at, expires_at, sent_at, lease_until, started_at,
+  queue IN ${pausedQueues('?2')} AS paused,
+  (SELECT paused_until FROM queue_controls AS control WHERE control.queue = jobs.queue) AS paused_until
 FROM jobs WHERE id IN (SELECT value FROM json_each(?1))`,
-    params: [JSON.stringify(ids)],
+    params: [JSON.stringify(ids), now],
   };
 }
 
@@ -64,6 +67,8 @@ const unwonRow = z
     sent_at: z.number().nullable(),
     lease_until: z.number().nullable(),
     started_at: z.number().nullable(),
+    paused: z.int(),
+    paused_until: z.number().nullable(),
   })
   .readonly();
 export type Unwon = z.infer<typeof unwonRow>;

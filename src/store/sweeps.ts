@@ -1,31 +1,38 @@
 // Statements of the tick: what is owed a message, what may have lost its own, what ran out of time, what is old.
 
 import { z } from 'zod';
-import { ENVELOPE_LIFE_MS } from '../core/limits.ts';
+import { ENVELOPE_LIFE_MS, UNPARK_AFTER_MS } from '../core/limits.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { guard, target } from '../core/states.ts';
+import { PAUSE, pausedQueues } from './queue-controls.ts';
 import { ENVELOPE_COLUMNS } from './rows.ts';
 
-/** Marks jobs owed a message and due by `horizon` as sent now, and returns their envelopes. Earliest first. */
+/**
+ * Marks jobs owed a message and due by `horizon` as sent now, and returns their envelopes. Earliest first. Those of a
+ * paused queue stay owed until it is resumed.
+ */
 export function takeOwed(horizon: number, now: number, limit: number, exceptQueues: readonly string[]): Statement {
   return {
     name: 'owed',
     sql: `UPDATE jobs SET sent_at = ?2 WHERE id IN (
-  SELECT id FROM jobs WHERE finished_at IS NULL AND sent_at IS NULL AND due_at <= ?1
-    AND queue NOT IN (SELECT value FROM json_each(?4)) ORDER BY due_at LIMIT ?3)
+  SELECT id FROM jobs WHERE finished_at IS NULL AND sent_at IS NULL AND due_at <= ?1 AND parked_for IS NULL
+    AND queue NOT IN (SELECT value FROM json_each(?4)) AND queue NOT IN ${pausedQueues('?2')} ORDER BY due_at LIMIT ?3)
 RETURNING ${ENVELOPE_COLUMNS}`,
     params: [horizon, now, limit, JSON.stringify(exceptQueues)],
   };
 }
 
-// Due and sent before ?2, and not claimed.
-const SUSPECT = `finished_at IS NULL AND due_at <= ?2 AND ${guard('claim')} AND sent_at <= ?2`;
+// Due and sent before ?2, and not claimed. Whoever is parked for a lock has no message: only a wake that never came is
+// looked for, long after.
+const SUSPECT = `finished_at IS NULL AND due_at <= ?2 AND ${guard('claim')} AND sent_at <= ?2
+  AND (parked_for IS NULL OR (parked_for <> '${PAUSE}' AND sent_at <= ?2 - (${String(UNPARK_AFTER_MS)} << min(resends, 20))))`;
 
 /** The queues that have a suspect at all. */
 export function selectSuspectQueues(queues: readonly string[], before: number): Statement {
   return {
     name: 'suspects',
-    sql: `SELECT value AS queue FROM json_each(?1) WHERE EXISTS (SELECT 1 FROM jobs WHERE queue = value AND ${SUSPECT})`,
+    sql: `SELECT value AS queue FROM json_each(?1) WHERE value NOT IN ${pausedQueues('?2')}
+  AND EXISTS (SELECT 1 FROM jobs WHERE queue = value AND ${SUSPECT})`,
     params: [JSON.stringify(queues), before],
   };
 }
@@ -34,14 +41,16 @@ export function selectSuspectQueues(queues: readonly string[], before: number): 
 export function selectSuspects(queue: string, before: number, limit: number): Statement {
   return {
     name: 'suspects',
-    sql: `SELECT id, sent_at, resends FROM jobs
+    sql: `SELECT id, sent_at, resends, parked_for FROM jobs
 WHERE queue = ?1 AND ${SUSPECT}
 ORDER BY due_at LIMIT ?3`,
     params: [queue, before, limit],
   };
 }
 
-const suspectRow = z.object({ id: z.string(), sent_at: z.number(), resends: z.int() }).readonly();
+const suspectRow = z
+  .object({ id: z.string(), sent_at: z.number(), resends: z.int(), parked_for: z.string().nullable() })
+  .readonly();
 export type Suspect = z.infer<typeof suspectRow>;
 
 export function readSuspect(row: Row): Suspect {
@@ -52,7 +61,7 @@ export function readSuspect(row: Row): Suspect {
 export function takeSuspects(suspects: readonly Suspect[], now: number): Statement {
   return {
     name: 'resend',
-    sql: `UPDATE jobs SET sent_at = ?2, resends = resends + 1
+    sql: `UPDATE jobs SET sent_at = ?2, resends = resends + 1, parked_for = NULL
 FROM (SELECT value ->> 'id' AS id, value ->> 'sent_at' AS sent_at FROM json_each(?1)) AS suspect
 WHERE jobs.id = suspect.id AND jobs.sent_at = suspect.sent_at AND finished_at IS NULL AND ${guard('claim')}
 RETURNING ${ENVELOPE_COLUMNS}`,
@@ -112,12 +121,12 @@ export function writeMark(name: string, value: string): Statement {
   };
 }
 
-/** After a restart that emptied the queues: every open job is owed a message. */
+/** After a restart that emptied the queues: every open job is owed a message, but for what a pause has parked. */
 export function oweEverything(queues: readonly string[]): Statement {
   return {
     name: 'owe',
-    sql: `UPDATE jobs SET sent_at = NULL WHERE queue IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL
-  AND sent_at IS NOT NULL`,
+    sql: `UPDATE jobs SET sent_at = NULL, parked_for = NULL WHERE queue IN (SELECT value FROM json_each(?1))
+  AND finished_at IS NULL AND sent_at IS NOT NULL AND parked_for IS NOT '${PAUSE}'`,
     params: [JSON.stringify(queues)],
   };
 }

@@ -2,6 +2,8 @@
 
 import type { Statement } from '../core/ports.ts';
 import { guard, target } from '../core/states.ts';
+import { PAUSE, pausedQueues } from './queue-controls.ts';
+import { ENVELOPE_COLUMNS } from './rows.ts';
 
 /** Ends jobs past `expires` that were never started. */
 export function expireJobs(ids: readonly string[], now: number): Statement {
@@ -15,12 +17,16 @@ WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND ${guar
   };
 }
 
-/** Makes waiting jobs owed a message, whoever sent the last one: for jobs whose message is about to be acked. */
+/**
+ * Makes waiting jobs owed a message, whoever sent the last one: for jobs whose message is about to be acked. Who is
+ * parked for a pause is woken by its end.
+ */
 export function oweJobs(ids: readonly string[]): Statement {
   return {
     name: 'owe',
-    sql: `UPDATE jobs SET sent_at = NULL
-WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND sent_at IS NOT NULL`,
+    sql: `UPDATE jobs SET sent_at = NULL, parked_for = NULL
+WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND sent_at IS NOT NULL
+  AND parked_for IS NOT '${PAUSE}'`,
     params: [JSON.stringify(ids)],
   };
 }
@@ -36,5 +42,71 @@ export function explainWaiting(ids: readonly string[], reason: string, now: numb
 WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND ${guard('claim')}
 RETURNING id, due_at`,
     params: [JSON.stringify(ids), reason, now],
+  };
+}
+
+/** A job that is to be parked, as it was read before it was known that it has to wait. */
+export interface Park {
+  readonly id: string;
+  readonly claim: number;
+  readonly sentAt: number | null;
+  /** {@link PAUSE}, or the name of a lock. */
+  readonly parkedFor: string;
+  readonly reason: string;
+}
+
+/**
+ * Parks jobs and returns the ids of those that are: not one that was claimed or woken since it was read, nor one whose
+ * queue is no longer paused. Their messages may be acked.
+ */
+export function parkJobs(parks: readonly Park[], now: number): Statement {
+  return {
+    name: 'park',
+    sql: `UPDATE jobs SET parked_for = park.parked_for, waiting_for = park.reason, sent_at = coalesce(jobs.sent_at, ?2)
+FROM (SELECT value ->> 'id' AS id, value ->> 'claim' AS claim, value ->> 'sentAt' AS sent_at,
+             value ->> 'parkedFor' AS parked_for, value ->> 'reason' AS reason FROM json_each(?1)) AS park
+WHERE jobs.id = park.id AND jobs.claim = park.claim AND jobs.sent_at IS park.sent_at AND finished_at IS NULL
+  AND ${guard('claim')} AND (park.parked_for <> '${PAUSE}' OR jobs.queue IN ${pausedQueues('?2')})
+RETURNING jobs.id`,
+    params: [JSON.stringify(parks), now],
+  };
+}
+
+/**
+ * Wakes jobs, parked or not: those that are still open are marked sent, later than they were, and their envelopes
+ * returned. A park of what was read before cannot undo it.
+ */
+export function wakeJobs(ids: readonly string[], now: number): Statement {
+  return {
+    name: 'wake',
+    sql: `UPDATE jobs SET sent_at = max(?2, coalesce(sent_at + 1, ?2)), parked_for = NULL, waiting_for = NULL
+WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND ${guard('claim')}
+RETURNING ${ENVELOPE_COLUMNS}`,
+    params: [JSON.stringify(ids), now],
+  };
+}
+
+/** A job that waits until an instant for something else than its own time. */
+export interface Hold {
+  readonly id: string;
+  readonly claim: number;
+  /** Epoch ms. */
+  readonly dueAt: number;
+  /** When its next message is handed out; null: it is owed one. */
+  readonly sentAt: number | null;
+  readonly reason: string;
+}
+
+/** Lets due jobs that nobody has claimed since they were read wait on; returns the ids of those that do. */
+export function holdJobs(holds: readonly Hold[], now: number): Statement {
+  return {
+    name: 'hold',
+    sql: `UPDATE jobs SET due_at = hold.due_at, sent_at = hold.sent_at, waiting_for = hold.reason, parked_for = NULL
+FROM (SELECT value ->> 'id' AS id, value ->> 'claim' AS claim, value ->> 'dueAt' AS due_at,
+             value ->> 'sentAt' AS sent_at, value ->> 'reason' AS reason FROM json_each(?1)) AS hold
+WHERE jobs.id = hold.id AND jobs.claim = hold.claim AND finished_at IS NULL AND ${guard('claim')}
+  AND (jobs.due_at <= ?2 OR jobs.due_at = hold.due_at)
+RETURNING jobs.id`,
+    params: [JSON.stringify(holds), now],
   };
 }

@@ -129,7 +129,7 @@ test('a lost message is sent again once its queue is empty, and not while it may
 });
 
 test('a message counts as lost by what its queue says of itself, or after half an hour that doubles', () => {
-  const suspect = { id: 'x', sent_at: START, resends: 0 };
+  const suspect = { id: 'x', sent_at: START, resends: 0, parked_for: null };
   const now = START + 10 * MINUTE;
   expect(isLost(suspect, { count: 0, oldestSentAt: undefined }, now)).toBe(true);
   expect(isLost(suspect, { count: 5_000, oldestSentAt: START }, now)).toBe(false);

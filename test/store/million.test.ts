@@ -180,7 +180,7 @@ async function measureAll(): Promise<ReadonlyMap<string, Measured>> {
   ]);
   await note('owed', (run) => [takeOwed(now + 75_000, now + run, WIDTH, [])]);
   await note('owe again', (run) => [markOwed(ids(good, run), now)]);
-  await note('unwon', (run) => [selectUnwon(ids(good, run))]);
+  await note('unwon', (run) => [selectUnwon(ids(good, run), now)]);
   await note('states', (run) => [selectStates(ids(good, run))]);
   await note('open', (run) => [selectOpen(ids(good, run))]);
   await note('claim', (run) => [claimJobs(ids(good, run), 'token', now, false)]);
@@ -205,7 +205,7 @@ async function measureAll(): Promise<ReadonlyMap<string, Measured>> {
   await note('suspects', () => [selectSuspects('default', now, WIDTH)]);
   await note('suspects: again', (run) => [
     takeSuspects(
-      ids(bad, run).map((id) => ({ id, sent_at: now, resends: 0 })),
+      ids(bad, run).map((id) => ({ id, sent_at: now, resends: 0, parked_for: null })),
       now + 1,
     ),
   ]);

@@ -152,19 +152,19 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'no-sweeps',
     file: 'cron/repair.ts',
-    find: 'const SWEEPS = { expired: expireOverdue, lapsed: recoverLapsed, owed: sendOwed, suspects: resendSuspects };',
-    replace: 'const SWEEPS: Record<string, (rt: Runtime) => Promise<void>> = {};',
+    find: 'for (const [sweep, run] of Object.entries(SWEEPS)) {',
+    replace: 'for (const [sweep, run] of Object.entries(SWEEPS).slice(0, 0)) {',
   },
   {
     name: 'no-sweep-of-owed',
     file: 'cron/repair.ts',
-    find: ', owed: sendOwed',
+    find: '  owed: sendOwed,\n',
     replace: '',
   },
   {
     name: 'no-sweep-of-suspects',
     file: 'cron/repair.ts',
-    find: ', suspects: resendSuspects',
+    find: '  suspects: resendSuspects,\n',
     replace: '',
   },
   {

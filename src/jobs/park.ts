@@ -1,0 +1,46 @@
+// Jobs whose message is let go while they wait for something that will wake them: a queue to be resumed, a lock.
+
+import { formatInstant } from '../core/instant.ts';
+import type { Unwon } from '../store/claims.ts';
+import { readEnvelope } from '../store/rows.ts';
+import { parkJobs, wakeJobs } from '../store/waiting.ts';
+import { query } from './database.ts';
+import { sendMarked } from './hand-out.ts';
+import type { Runtime } from './runtime.ts';
+import { ACK, retryIn, type Delivery, type Settle } from './settlement.ts';
+
+export interface Parking {
+  readonly delivery: Delivery;
+  /** As it was read before it was known that the job has to wait. */
+  readonly row: Pick<Unwon, 'claim' | 'sent_at'>;
+  readonly parkedFor: string;
+  readonly reason: string;
+}
+
+/** Parks jobs and acks their messages. One that was woken, claimed or ended since it was read asks again soon. */
+export async function park(rt: Runtime, parkings: readonly Parking[], settle: Settle): Promise<void> {
+  if (parkings.length === 0) return;
+  const parks = parkings.map(({ delivery, row, parkedFor, reason }) => ({
+    id: delivery.envelope.id,
+    claim: row.claim,
+    sentAt: row.sent_at,
+    parkedFor,
+    reason,
+  }));
+  const parked = new Set((await query(rt, parkJobs(parks, rt.clock.now()))).map(({ id }) => String(id)));
+  for (const { id } of parks) settle(id, parked.has(id) ? ACK : retryIn(1));
+}
+
+/** Wakes jobs: their messages are sent, whether or not they are parked. Returns the ids of those that are still open. */
+export async function wake(rt: Runtime, ids: readonly string[]): Promise<ReadonlySet<string>> {
+  if (ids.length === 0) return new Set();
+  const now = rt.clock.now();
+  const woken = (await query(rt, wakeJobs(ids, now))).map(readEnvelope);
+  await sendMarked(rt, woken, now);
+  return new Set(woken.map(({ id }) => id));
+}
+
+/** Why a job of a paused queue waits. `until`: epoch ms. */
+export function pauseReason(queue: string, until: number | null): string {
+  return `the queue ${queue} is paused${until === null ? '' : ` until ${formatInstant(until)}`}`;
+}

@@ -1,12 +1,16 @@
 // The bindings and settings the Worker is given by wrangler.toml, its secrets and `.dev.vars`.
 
+import type { RateLimiter } from './durable/rate-limiter.ts';
 import type { ReplayGuard } from './durable/replay-guard.ts';
+import type { SemaphoreObject } from './durable/semaphore.ts';
 
 export interface Env {
   readonly DB: D1Database;
   readonly RESULTS: KVNamespace;
   readonly OBJECTS: R2Bucket;
   readonly REPLAY_GUARD: DurableObjectNamespace<ReplayGuard>;
+  readonly RATE_LIMITER: DurableObjectNamespace<RateLimiter>;
+  readonly SEMAPHORE: DurableObjectNamespace<SemaphoreObject>;
   readonly [producer: `QUEUE_${string}`]: Queue;
 
   /** Opens every route. Without it every authenticated route answers 503. */

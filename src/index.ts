@@ -3,6 +3,8 @@
 import { consume } from './consumers/batch.ts';
 import { tick } from './cron/tick.ts';
 import { debugTasksOn, type Env } from './env.ts';
+import { SemaphoreObject } from './durable/semaphore.ts';
+import { wake } from './jobs/park.ts';
 import { createRegistry } from './jobs/registry.ts';
 import { createIsolate, createRuntime, type Runtime } from './jobs/runtime.ts';
 import { createApp } from './routes/app.ts';
@@ -12,7 +14,7 @@ const isolate = createIsolate();
 const registry = createRegistry(tasks);
 const registryWithDebug = createRegistry([...tasks, ...debugTasks]);
 
-function runtimeOf(env: Env, context: ExecutionContext): Runtime {
+function runtimeOf(env: Env, context: Pick<ExecutionContext, 'waitUntil'>): Runtime {
   return createRuntime(env, context, debugTasksOn(env) ? registryWithDebug : registry, isolate);
 }
 
@@ -24,4 +26,11 @@ export default {
   scheduled: (_controller, env, context) => tick(runtimeOf(env, context), env.BOOT_ID),
 } satisfies ExportedHandler<Env>;
 
+export { RateLimiter } from './durable/rate-limiter.ts';
 export { ReplayGuard } from './durable/replay-guard.ts';
+
+export class Semaphore extends SemaphoreObject {
+  constructor(state: DurableObjectState, env: Cloudflare.Env & Env) {
+    super(state, env, (jobs) => wake(runtimeOf(env, state), jobs));
+  }
+}

@@ -12,6 +12,10 @@ interface QueueSpec {
   readonly maxConcurrency?: number;
   /** Other names that mean this queue. `_` and `.` match `-` everywhere. */
   readonly aliases: readonly string[];
+  /** At most so many starts in any window, of all its tasks together: `100/m`. */
+  readonly rateLimit?: string;
+  /** Of jobs whose input has the same value here one runs at a time. A rule, not a capacity: it holds everywhere. */
+  readonly lockBy?: string;
   /** Where a job goes whose call asks for a priority this high (8 and more) or this low (3 and less). */
   readonly lanes?: { readonly high: QueueName; readonly low: QueueName };
 }
@@ -42,7 +46,14 @@ export const QUEUES: Readonly<Record<QueueName, QueueSpec>> = {
     maxConcurrency: 4,
     aliases: ['high-priority', 'priority', 'payment-critical', 'order-critical', 'monitoring-critical'],
   },
-  agents: { priority: 10, batchSize: 4, batchWaitSeconds: 0, maxConcurrency: 4, aliases: ['agent-tasks'] },
+  agents: {
+    priority: 10,
+    batchSize: 4,
+    batchWaitSeconds: 0,
+    maxConcurrency: 4,
+    aliases: ['agent-tasks'],
+    rateLimit: '100/m',
+  },
   'email-urgent': { priority: 9, batchSize: 5, batchWaitSeconds: 0, maxConcurrency: 4, aliases: [] },
   webhooks: { priority: 8, batchSize: 25, batchWaitSeconds: 0, maxConcurrency: 3, aliases: ['webhook-queue'] },
   ai: { priority: 7, batchSize: 2, batchWaitSeconds: 0, maxConcurrency: 2, aliases: ['ai-tasks'] },
@@ -71,7 +82,14 @@ export const QUEUES: Readonly<Record<QueueName, QueueSpec>> = {
     lanes: { high: 'critical', low: 'bulk' },
   },
   campaigns: { priority: 5, batchSize: 5, batchWaitSeconds: 0, maxConcurrency: 2, aliases: [] },
-  memory: { priority: 5, batchSize: 1, batchWaitSeconds: 0, maxConcurrency: 1, aliases: ['memory-queue'] },
+  memory: {
+    priority: 5,
+    batchSize: 1,
+    batchWaitSeconds: 0,
+    maxConcurrency: 1,
+    aliases: ['memory-queue'],
+    lockBy: 'agent_id',
+  },
   bulk: {
     priority: 3,
     batchSize: 5,

@@ -35,6 +35,8 @@ export const jobOptions = z.object({
   sensitive: z.literal(true).optional(),
   /** Accepted while the replay guard was silent: it runs only once these are claimed for it. */
   unclaimed: identity.optional(),
+  /** What its rate limits and locks are told apart by, by the name of the rule. */
+  keys: z.record(z.string(), z.string()).optional(),
   /** Where its end is told, and the id of the job that tells it. */
   callback: z.object({ id: z.uuid(), url: z.string() }).optional(),
 });

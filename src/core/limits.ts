@@ -107,6 +107,31 @@ export const SWEEP_PAGE = 200;
 /** Finished rows retention looks at in one tick. */
 export const RETENTION_PAGE = 2_000;
 
+/** Most starts a rate limit may allow in its period: one object remembers each of them. */
+export const MAX_RATE = 10_000;
+/** How long a grant of a rate limit may wait for its start. Contract, section Durable Objects. */
+export const GRANT_MS = 5_000;
+/** A grant's start is reported about so long after it: what an estimate adds until the report is there. */
+export const REPORT_ALLOWANCE_MS = 50;
+/** A slot is kept for so long for whoever was told to come for it now. */
+export const SLOT_KEPT_MS = 5_000;
+/** Who was told to wait and comes so late has lost his place in the line. */
+export const PLACE_KEPT_MS = 10 * 60_000;
+/** A batch waits by itself for grants that are this near; messages know only whole seconds. */
+export const NEAR_GRANT_MS = 300;
+/** Whoever a limit or a lock cannot be asked for comes back after this. */
+export const LIMIT_SILENT_MS = 10_000;
+/** Whose grant or lease was no longer good when his handler could have started asks again after this. */
+export const PASS_RETRY_MS = 1_000;
+/** A rate limit or a lock that has not answered by then counts as silent. */
+export const LIMIT_DEADLINE_MS = 4_000;
+/** Longest time a far side's 429 keeps a rate limit shut; it will say so again. */
+export const MAX_HOLD_MS = 24 * 3_600_000;
+/** A longer key of a rate limit or a lock is told apart by its digest. */
+export const MAX_LIMIT_KEY_CHARS = 255;
+/** How long a lock is kept for a job that was woken for it. Contract, section Durable Objects. */
+export const TURN_MS = 30_000;
+
 export const LEASE_MS = 90_000;
 export const HEARTBEAT_MS = 20_000;
 /** Claims that may vanish before the job fails with code `lost`: the fourth is the last. */

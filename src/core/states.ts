@@ -18,6 +18,8 @@ const WAITING = ['PENDING', 'SCHEDULED', 'RETRY'] as const;
 
 /** Everything that can happen to a job after it was accepted: from which states, to which one. */
 export const TRANSITIONS = {
+  /** Due, and something else keeps it from starting: a rate limit, a lock, a pause. One that is to be retried stays so. */
+  wait: { from: ['PENDING', 'SCHEDULED'], to: 'PENDING' },
   /** An attempt takes the job. */
   claim: { from: WAITING, to: 'STARTED' },
   succeed: { from: ['STARTED'], to: 'SUCCESS' },

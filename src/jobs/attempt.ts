@@ -2,11 +2,12 @@
 
 import type { Envelope } from '../core/envelope.ts';
 import { byteLength } from '../core/json.ts';
-import { HEARTBEAT_MS, INPUT_RETRY_MS, MAX_NOTE_CHARS, MAX_PAYLOAD_BYTES } from '../core/limits.ts';
+import { HEARTBEAT_MS, INPUT_RETRY_MS, MAX_NOTE_CHARS, MAX_PAYLOAD_BYTES, PASS_RETRY_MS } from '../core/limits.ts';
 import type { Won } from '../store/claims.ts';
 import { enqueueFrom } from './child.ts';
 import { faultsOf } from './request.ts';
 import { Deferral, Discard, LeaseLost, Retry, SoftTimeLimitExceeded, Terminated } from './outcome.ts';
+import { missedPass, type Pass } from './passes.ts';
 import { inputOf } from './payloads.ts';
 import { findTokens } from './replay.ts';
 import { standingOf } from './unclaimed.ts';
@@ -40,6 +41,10 @@ export interface Attempt {
   readonly task: Task;
   readonly won: Won;
   readonly job: Job;
+  /** What it was allowed by its rate limits and locks; undefined where it has none. */
+  readonly pass: Pass | undefined;
+  /** Settled when its handler starts, or with `false` when it never will. */
+  readonly begun: PromiseWithResolvers<boolean>;
   startedAt: number;
   progress: number;
   progressNote: string | null;
@@ -47,12 +52,14 @@ export interface Attempt {
   abort(reason: SoftTimeLimitExceeded | Terminated | LeaseLost): void;
 }
 
-export function prepareAttempt(rt: Runtime, task: Task, envelope: Envelope, won: Won): Attempt {
+export function prepareAttempt(rt: Runtime, task: Task, envelope: Envelope, won: Won, pass?: Pass): Attempt {
   const controller = new AbortController();
   const attempt: Attempt = {
     envelope,
     task,
     won,
+    pass,
+    begun: Promise.withResolvers<boolean>(),
     startedAt: rt.clock.now(),
     progress: 0,
     progressNote: null,
@@ -109,8 +116,11 @@ export async function runAttempt(rt: Runtime, attempt: Attempt): Promise<Outcome
   if (given.kind !== 'value') return withoutInput(given.kind, now);
   // An isolate that stood still meanwhile may have lost the job: its handler must not begin here.
   if (attempt.job.signal.aborted || now - from > HEARTBEAT_MS) return withoutInput('silent', now);
+  const missed = missedPass(attempt.pass, now);
+  if (missed !== undefined) return { kind: 'deferred', until: now + PASS_RETRY_MS, reason: missed };
   const over = new AbortController();
   attempt.startedAt = rt.clock.now();
+  attempt.begun.resolve(true);
   const { softMs, hardMs } = limitsOf(attempt);
   const soft = rt.clock.sleep(softMs, over.signal).then(() => {
     if (!over.signal.aborted) attempt.abort(new SoftTimeLimitExceeded('The soft time limit has passed.'));

@@ -25,11 +25,17 @@ export interface Claimed {
   readonly suspects: readonly Delivery[];
 }
 
-/** Claims what may run now and settles what may not. Never rejects. */
-export async function claimAll(rt: Runtime, deliveries: readonly Delivery[], settle: Settle): Promise<Claimed> {
-  // Fresh randomness, never taken from a message: a claim repeated with it is the same claim.
-  const token = Array.from(rt.random.bytes(16), (byte) => byte.toString(16).padStart(2, '0')).join('');
-  const alone = deliveries.length === 1;
+/**
+ * Claims what may run now and settles what may not. `alone`: nothing else runs beside it, so one whose attempt has
+ * vanished before may be claimed. Never rejects.
+ */
+export async function claimAll(
+  rt: Runtime,
+  deliveries: readonly Delivery[],
+  settle: Settle,
+  token = claimToken(rt),
+  alone = deliveries.length === 1,
+): Promise<Claimed> {
   const won: Won[] = [];
   const suspects = new Map<Delivery, number>();
   let left = deliveries;
@@ -51,6 +57,11 @@ export async function claimAll(rt: Runtime, deliveries: readonly Delivery[], set
     for (const { envelope, deliveries: count } of left) settle(envelope.id, whileSilent(count));
   }
   return { won, suspects: [...suspects].sort(([, a], [, b]) => a - b).map(([delivery]) => delivery) };
+}
+
+/** Fresh randomness, never taken from a message: a claim repeated with it is the same claim. */
+export function claimToken(rt: Runtime): string {
+  return Array.from(rt.random.bytes(16), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 async function claimOnce(

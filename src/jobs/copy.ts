@@ -4,6 +4,7 @@ import type { Envelope } from '../core/envelope.ts';
 import { newId } from '../core/ids.ts';
 import type { Json } from '../core/json.ts';
 import { withOwnCallback } from './callbacks.ts';
+import { withKeys } from './limits.ts';
 import { logError } from './log.ts';
 import { setInputAside, type Fetched } from './payloads.ts';
 import { checkRequest, type Fault } from './request.ts';
@@ -42,7 +43,7 @@ export async function copyOf(
     if (own === undefined) return { kind: 'gone' };
     // Asked for by hand, it is nobody's duplicate.
     const { unclaimed: _, ...kept } = recipe.options;
-    const options = withOwnCallback(kept, id);
+    const options = withKeys(withOwnCallback(kept, id), checked.value, recipe.queue);
     const named = { id, task: task.name, options, parentId: null };
     const envelope = { v: 1 as const, ...recipe, ...times, ...origin, ...named, input: own };
     return { kind: 'copy', envelope: await setInputAside(rt, envelope, 'new') };

@@ -2,7 +2,6 @@
 // It knows no queue messages: for each job it says, once, what shall become of its message.
 
 import { z } from 'zod';
-import { within } from '../core/deadline.ts';
 import type { Envelope } from '../core/envelope.ts';
 import {
   APART_MAX_SECONDS,
@@ -11,23 +10,26 @@ import {
   BATCH_BUDGET_MS,
   EARLY_WAIT_MS,
   HEARTBEAT_MS,
-  HOOK_DEADLINE_MS,
   LAST_DELIVERY,
   MAX_LOADED_INPUT_BYTES,
 } from '../core/limits.ts';
 import type { Won } from '../store/claims.ts';
 import { limitsOf, prepareAttempt, runAttempt, type Attempt, type Outcome } from './attempt.ts';
+import { isLimited } from './admit.ts';
 import { claimAll } from './claim.ts';
 import { Finisher, type Written } from './finisher.ts';
 import { delaySecondsUntil } from './hand-out.ts';
 import { beat, keepLeases } from './heartbeat.ts';
+import { callHook } from './hooks.ts';
+import { claimLimited } from './limited.ts';
 import { logError, logInfo } from './log.ts';
+import { freeLocks, heed429, reportStarts, type Pass } from './passes.ts';
 import { setResultAside } from './payloads.ts';
 import { putBack } from './put-back.ts';
 import { ACK, retryIn, type Delivery, type Settle, type Settlement } from './settlement.ts';
 import { Discard, LeaseLost } from './outcome.ts';
 import type { Runtime } from './runtime.ts';
-import { defineTask, type Job, type Task } from './task.ts';
+import { defineTask, type Task } from './task.ts';
 import { finishOf, type Moment } from './verdict.ts';
 
 /** Runs a batch of jobs, each id once. Never rejects where the database answers; settles what it can in any case. */
@@ -37,11 +39,19 @@ export async function executeBatch(rt: Runtime, deliveries: readonly Delivery[],
   const { light, heavy } = weigh(deliveries);
   for (const { envelope } of heavy) settle(envelope.id, retryIn(secondsApart(rt)));
   const byId = new Map(deliveries.map((delivery) => [delivery.envelope.id, delivery]));
-  const { won, suspects } = await claimAll(rt, light, settle);
   const run = new BatchRun(rt, startedAt, byId, settle);
-  await run.run(won, startedAt);
-  await run.runApart(suspects);
+  // Side by side: who waits for a limit keeps nobody else waiting.
+  const suspects = await Promise.all([
+    run.claimAndRun(light.filter((delivery) => !takesFromLimits(rt, delivery))),
+    run.claimAndRunLimited(light.filter((delivery) => takesFromLimits(rt, delivery))),
+  ]);
+  await run.runApart(suspects.flat());
   run.end();
+}
+
+function takesFromLimits(rt: Runtime, { envelope }: Delivery): boolean {
+  const task = rt.registry.find(envelope.task);
+  return task !== undefined && isLimited(task, envelope);
 }
 
 // The clock of the machine that delivers may be ahead of the one that accepted.
@@ -73,7 +83,6 @@ class BatchRun {
   readonly #deliveries: ReadonlyMap<string, Delivery>;
   readonly #settle: Settle;
   readonly #finisher: Finisher;
-  readonly #running = new Set<Attempt>();
   #ran = 0;
   #succeeded = 0;
 
@@ -85,20 +94,43 @@ class BatchRun {
     this.#finisher = new Finisher(rt, this.#endsAt);
   }
 
+  /** Returns those that have to run apart from everybody else. */
+  async claimAndRun(deliveries: readonly Delivery[], alone = this.#isSmall): Promise<readonly Delivery[]> {
+    if (deliveries.length === 0) return [];
+    const claimedAt = this.#rt.clock.now();
+    const { won, suspects } = await claimAll(this.#rt, deliveries, this.#settle, undefined, alone);
+    await this.#run(won, claimedAt, NO_PASSES);
+    return suspects;
+  }
+
+  /** The same for jobs that take from rate limits and locks. */
+  async claimAndRunLimited(deliveries: readonly Delivery[], alone = this.#isSmall): Promise<readonly Delivery[]> {
+    const claimedAt = this.#rt.clock.now();
+    const { won, suspects, passes } = await claimLimited(this.#rt, deliveries, this.#settle, alone);
+    await this.#run(won, claimedAt, passes);
+    return suspects;
+  }
+
+  // Nothing else is in its batch.
+  get #isSmall(): boolean {
+    return this.#deliveries.size === 1;
+  }
+
   /** Side by side, highest priority first. They were claimed at `claimedAt` at the earliest. */
-  async run(won: readonly Won[], claimedAt: number): Promise<void> {
-    const attempts = won.flatMap((each) => this.#prepare(each));
+  async #run(won: readonly Won[], claimedAt: number, passes: ReadonlyMap<string, Pass>): Promise<void> {
+    const attempts = won.flatMap((each) => this.#prepare(each, passes.get(each.id)));
     if (attempts.length === 0) return;
     attempts.sort((a, b) => b.envelope.priority - a.envelope.priority);
-    for (const attempt of attempts) this.#running.add(attempt);
+    const running = new Set(attempts);
     // Looking after those that were not won may have taken long: what was won is still ours, or it is not started.
     if (this.#rt.clock.now() - claimedAt > HEARTBEAT_MS && !(await beat(this.#rt, attempts))) {
       for (const attempt of attempts) attempt.abort(new LeaseLost('Nobody can say whether this job is still ours.'));
     }
     const over = new AbortController();
-    const leases = keepLeases(this.#rt, this.#running, over.signal);
+    const leases = keepLeases(this.#rt, running, over.signal);
+    if (passes.size > 0) this.#rt.waitUntil(reportStarts(this.#rt, attempts));
     for (const _ of attempts) this.#finisher.expect();
-    await Promise.all(attempts.map((attempt) => this.#runOne(attempt)));
+    await Promise.all(attempts.map((attempt) => this.#runOne(attempt, running)));
     over.abort();
     await leases;
     this.#ran += attempts.length;
@@ -111,11 +143,10 @@ class BatchRun {
   async runApart(suspects: readonly Delivery[]): Promise<void> {
     const until = this.#rt.clock.now() + APART_MS;
     for (const suspect of suspects) {
-      const now = this.#rt.clock.now();
-      if (now < until) {
-        const { won } = await claimAll(this.#rt, [suspect], this.#settle);
-        await this.run(won, now);
-      } else await putBack(this.#rt, [suspect], () => secondsApart(this.#rt), this.#settle);
+      if (this.#rt.clock.now() >= until) {
+        await putBack(this.#rt, [suspect], () => secondsApart(this.#rt), this.#settle);
+      } else if (takesFromLimits(this.#rt, suspect)) await this.claimAndRunLimited([suspect], true);
+      else await this.claimAndRun([suspect], true);
     }
   }
 
@@ -124,28 +155,32 @@ class BatchRun {
     if (this.#ran > 0) logInfo('batch.ended', { jobs: this.#ran, succeeded: this.#succeeded });
   }
 
-  #prepare(won: Won): readonly Attempt[] {
+  #prepare(won: Won, pass: Pass | undefined): readonly Attempt[] {
     const delivery = this.#deliveries.get(won.id);
     const task = delivery === undefined ? undefined : this.#rt.registry.find(delivery.envelope.task);
     if (delivery === undefined) return [];
-    return [prepareAttempt(this.#rt, task ?? unknownTask(delivery.envelope), delivery.envelope, won)];
+    return [prepareAttempt(this.#rt, task ?? unknownTask(delivery.envelope), delivery.envelope, won, pass)];
   }
 
-  async #runOne(attempt: Attempt): Promise<void> {
+  async #runOne(attempt: Attempt, running: Set<Attempt>): Promise<void> {
     const { won } = attempt;
     try {
-      const outcome = await setResultAside(this.#rt, attempt, await this.#outcomeOf(attempt), this.#endsAt);
+      const ended = await this.#outcomeOf(attempt);
+      if (ended.kind === 'failure') heed429(this.#rt, attempt, ended.error);
+      const outcome = await setResultAside(this.#rt, attempt, ended, this.#endsAt);
       const finish = finishOf(attempt, outcome, this.#moment(attempt));
       const written = await this.#finisher.write(finish, attempt.envelope.options.callback?.id);
       this.#settle(won.id, settlementOf(written, finish.dueAt, finish.sentAt !== null, this.#rt.clock.now()));
       this.#note(attempt, written);
+      await freeLocks(this.#rt, attempt);
       await callHook(this.#rt, attempt, outcome, written);
     } catch (error) {
       // The database stayed silent: the lease runs out, and the sweep counts the attempt as lost.
       logError('job.unwritten', error, { job: won.id, task: attempt.task.name });
       this.#settle(won.id, retryIn(60));
     } finally {
-      this.#running.delete(attempt);
+      attempt.begun.resolve(false);
+      running.delete(attempt);
     }
   }
 
@@ -173,6 +208,8 @@ class BatchRun {
   }
 }
 
+const NO_PASSES: ReadonlyMap<string, Pass> = new Map();
+
 // What is final or stale needs no message, and what is owed one gets a fresh one; the rest keeps the one it came with.
 function settlementOf(written: Written, dueAt: number | null, carried: boolean, now: number): Settlement {
   if ((written !== 'RETRY' && written !== 'PENDING') || !carried) return ACK;
@@ -191,22 +228,4 @@ const UNKNOWN_TASK = defineTask({
 
 function unknownTask(envelope: Envelope): Task {
   return { ...UNKNOWN_TASK, name: envelope.task };
-}
-
-async function callHook(rt: Runtime, { task, job }: Attempt, outcome: Outcome, written: Written): Promise<void> {
-  const hook = hookOf(task, job, outcome, written);
-  if (hook === undefined) return;
-  try {
-    // One that hangs must not hold its batch.
-    await within(rt.clock, HOOK_DEADLINE_MS, Promise.resolve(hook()));
-  } catch (error) {
-    logError('hook.failed', error, { job: job.id, task: task.name, state: written });
-  }
-}
-
-function hookOf(task: Task, job: Job, outcome: Outcome, written: Written): (() => Promise<void> | void) | undefined {
-  if (outcome.kind === 'success' && written === 'SUCCESS') return task.onSuccess?.bind(task, outcome.value, job);
-  if (outcome.kind !== 'failure') return undefined;
-  if (written === 'RETRY') return task.onRetry?.bind(task, outcome.error, job);
-  return written === 'FAILURE' ? task.onFailure?.bind(task, outcome.error, job) : undefined;
 }

@@ -6,6 +6,7 @@ import type { Attempt } from './attempt.ts';
 import { query } from './database.ts';
 import { logError, logInfo } from './log.ts';
 import { LeaseLost, Terminated } from './outcome.ts';
+import { renewLocks } from './passes.ts';
 import type { Runtime } from './runtime.ts';
 
 /** Beats every 20 s until the signal fires. `running` is read anew each time. Never rejects. */
@@ -13,7 +14,20 @@ export async function keepLeases(rt: Runtime, running: ReadonlySet<Attempt>, ove
   for (;;) {
     await rt.clock.sleep(HEARTBEAT_MS, over);
     if (over.aborted) return;
-    if (running.size > 0) await beat(rt, [...running]);
+    if (running.size > 0) await Promise.all([beat(rt, [...running]), beatLocks(rt, [...running])]);
+  }
+}
+
+// One that does not answer has its leases run out no sooner than the database's would.
+async function beatLocks(rt: Runtime, attempts: readonly Attempt[]): Promise<void> {
+  const passes = new Map(attempts.flatMap(({ won, pass }) => (pass === undefined ? [] : [[won.id, pass] as const])));
+  try {
+    const lost = await renewLocks(rt, passes);
+    for (const attempt of attempts) {
+      if (lost.has(attempt.won.id)) attempt.abort(new LeaseLost('Its lock was given to another job.'));
+    }
+  } catch (error) {
+    logError('lock.unrenewed', error, { jobs: passes.size });
   }
 }
 

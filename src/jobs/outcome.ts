@@ -27,13 +27,21 @@ export class ConfigurationError extends Discard {
  * retries are left. What a provider's `Retry-After` becomes; one that is no number of seconds leaves it to the policy.
  */
 export class Retry extends Error {
-  override readonly name = 'Retry';
+  override readonly name: string = 'Retry';
   readonly afterSeconds: number;
 
   constructor(message: string, options: { readonly afterSeconds: number } & ErrorOptions) {
     super(message, options);
     this.afterSeconds = options.afterSeconds;
   }
+}
+
+/**
+ * Thrown by a task: the far side says that it is asked too often (429). Retried after `afterSeconds` as a {@link Retry}, and
+ * until then nothing starts that takes from the task's own rate limits: the keyed ones where it has any.
+ */
+export class RateLimited extends Retry {
+  override readonly name = 'RateLimited';
 }
 
 /** The reason of a job's signal at its soft limit; Celery's SoftTimeLimitExceeded. */

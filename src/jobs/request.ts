@@ -17,6 +17,7 @@ import {
 } from '../core/limits.ts';
 import { laneOf, QUEUES, resolveQueue } from '../queues.ts';
 import { callbackOf } from './callbacks.ts';
+import { keysOf, withKeys, type LimitKeys } from './limits.ts';
 import type { Registry } from './registry.ts';
 import type { Task } from './task.ts';
 
@@ -91,6 +92,8 @@ export interface Request {
   readonly task: Task;
   readonly input: Json;
   readonly options: CallOptions;
+  /** What its rate limits and locks are told apart by. */
+  readonly keys?: LimitKeys;
 }
 
 /** Reads one call. `body` is parsed JSON from outside. */
@@ -122,7 +125,9 @@ export function checkRequest(request: Request): Checked<Request> {
   if (limits.softSeconds > limits.hardSeconds) {
     return invalid('options.soft_time_limit', `must not be above the time limit of ${String(limits.hardSeconds)} s`);
   }
-  return { ok: true, value: request };
+  const keys = keysOf(task, parsed.data);
+  if (!keys.ok) return invalid('input', keys.problem);
+  return { ok: true, value: { ...request, keys: keys.value } };
 }
 
 /** What an envelope says beside the request itself. */
@@ -135,15 +140,17 @@ export interface Origin {
 }
 
 /** The envelope of a checked request. */
-export function toEnvelope({ task, input, options }: Request, origin: Origin): Envelope {
+export function toEnvelope(request: Request, origin: Origin): Envelope {
+  const { task, input, options } = request;
   const wanted = options.priority ?? QUEUES[options.queue ?? task.queue].priority;
+  const queue = options.queue ?? (options.priority === undefined ? task.queue : laneOf(task.queue, options.priority));
   return {
     v: 1,
     id: origin.id,
     task: task.name,
-    queue: options.queue ?? (options.priority === undefined ? task.queue : laneOf(task.queue, options.priority)),
+    queue,
     input,
-    options: jobOptionsOf(task, options, origin.id),
+    options: withKeys(jobOptionsOf(task, options, origin.id), request, queue),
     priority: wanted,
     tags: options.tags ?? [],
     source: origin.source,

@@ -4,7 +4,12 @@ import type { Env } from '../env.ts';
 import type { Clock, Database, Inputs, Queues, Randomness, Results } from '../core/ports.ts';
 import { REPLAY_GUARD_SHARDS } from '../core/limits.ts';
 import { shardOfText } from '../core/digest.ts';
+import type { Rate } from '../core/rate.ts';
+import type { LeaseAnswer, LeaseAsk } from '../durable/lock-table.ts';
+import type { RateLimiter } from '../durable/rate-limiter.ts';
+import type { StartAnswer, StartAsk } from '../durable/rate-window.ts';
 import type { KnownToken, ReplayGuard, TokenAnswer, TokenClaim } from '../durable/replay-guard.ts';
+import type { SemaphoreObject } from '../durable/semaphore.ts';
 import { platformQueues } from '../queues.ts';
 import { d1Database, type DatabaseSize, type StatementCounts } from '../store/d1.ts';
 import { kvResults, r2Inputs } from '../store/payloads.ts';
@@ -33,6 +38,28 @@ export interface Replay {
   find(scope: string, tokens: readonly string[], now: number): Promise<readonly KnownToken[]>;
 }
 
+/** Rate limits, each by its name. Rejects where one cannot answer. */
+export interface Rates {
+  reserve(name: string, rate: Rate, asks: readonly StartAsk[]): Promise<readonly StartAnswer[]>;
+  settle(name: string, rate: Rate, started: readonly number[], returned: readonly number[]): Promise<void>;
+  hold(name: string, forMs: number): Promise<void>;
+}
+
+/** Locks, each by its name; see {@link SemaphoreObject}. Rejects where one cannot answer. */
+export interface Locks {
+  acquire(
+    name: string,
+    limit: number,
+    token: string,
+    asks: readonly LeaseAsk[],
+  ): Promise<{ readonly answers: readonly LeaseAnswer[]; readonly wake: readonly string[] }>;
+  take(name: string, limit: number, token: string, ask: LeaseAsk): Promise<boolean>;
+  renew(name: string, token: string, jobs: readonly string[]): Promise<readonly string[]>;
+  release(name: string, token: string, jobs: readonly string[]): Promise<readonly string[]>;
+  leave(name: string, jobs: readonly string[]): Promise<readonly string[]>;
+  standing(name: string, job: string): Promise<{ readonly holders: readonly string[]; readonly ahead: number }>;
+}
+
 export interface Runtime {
   readonly db: Database;
   readonly queues: Queues;
@@ -41,6 +68,8 @@ export interface Runtime {
   readonly clock: Clock;
   readonly random: Randomness;
   readonly replay: Replay;
+  readonly rates: Rates;
+  readonly locks: Locks;
   readonly registry: Registry;
   readonly isolate: Isolate;
   /** Handed on to tasks; the engine itself reads nothing from it. */
@@ -83,12 +112,33 @@ export function createRuntime(
         return (await Promise.all(asked)).flat();
       },
     },
+    rates: ratesOn(env.RATE_LIMITER),
+    locks: locksOn(env.SEMAPHORE),
     registry,
     isolate,
     env,
     waitUntil: (promise) => {
       context.waitUntil(promise);
     },
+  };
+}
+
+function ratesOn(limiters: DurableObjectNamespace<RateLimiter>): Rates {
+  return {
+    reserve: async (name, ...asked) => limiters.getByName(name).reserve(...asked),
+    settle: async (name, ...said) => limiters.getByName(name).settle(...said),
+    hold: async (name, forMs) => limiters.getByName(name).hold(forMs),
+  };
+}
+
+function locksOn(semaphores: DurableObjectNamespace<SemaphoreObject>): Locks {
+  return {
+    acquire: async (name, ...asked) => semaphores.getByName(name).acquire(...asked),
+    take: async (name, ...asked) => semaphores.getByName(name).take(...asked),
+    renew: async (name, ...asked) => semaphores.getByName(name).renew(...asked),
+    release: async (name, ...asked) => semaphores.getByName(name).release(...asked),
+    leave: async (name, jobs) => semaphores.getByName(name).leave(jobs),
+    standing: async (name, job) => semaphores.getByName(name).standing(job),
   };
 }
 

@@ -12,6 +12,7 @@ import {
   MAX_RETRIES,
   MAX_TIME_LIMIT_SECONDS,
 } from '../core/limits.ts';
+import { parseRate, type Rate } from '../core/rate.ts';
 import { exponential, type RetryPolicy } from '../core/retry.ts';
 import type { KnownToken } from '../durable/replay-guard.ts';
 import type { QueueName } from '../queues.ts';
@@ -74,6 +75,20 @@ export interface InputCopy {
   readonly now: number;
 }
 
+/** At most so many starts in any window of its period; with `key`, for each key by itself. */
+export interface RateRule<Schema extends z.ZodType = z.ZodType> {
+  /** As it was written: `100/m`. */
+  readonly text: string;
+  readonly rate: Rate;
+  key?(input: z.output<Schema>): string | number;
+}
+
+/** At most so many at once; with `key`, for each key by itself. */
+export interface LockRule<Schema extends z.ZodType = z.ZodType> {
+  readonly limit: number;
+  key?(input: z.output<Schema>): string | number;
+}
+
 export interface Task<Schema extends z.ZodType = z.ZodType, Output = unknown> {
   readonly name: string;
   readonly aliases: readonly string[];
@@ -85,6 +100,9 @@ export interface Task<Schema extends z.ZodType = z.ZodType, Output = unknown> {
   readonly timeLimit: { readonly softSeconds: number; readonly hardSeconds: number };
   /** Why a task with a hard limit over 60 s may stand in the queue of short work. */
   readonly longOnDefault: string | undefined;
+  /** Global and exact, whichever consumer runs it. It takes from all of them, and from its queue's. */
+  readonly rateLimits: readonly RateRule<Schema>[];
+  readonly locks: readonly LockRule<Schema>[];
   readonly resultTtlSeconds: number;
   /**
    * Events it is run on, as `process_webhook` names them: `github.push`, `mailgun.*`, `*`. Its input is then
@@ -110,10 +128,16 @@ export type TaskDefinition<Schema extends z.ZodType, Output> = Pick<
   Task<Schema, Output>,
   'name' | 'queue' | 'input' | 'run'
 > &
-  Partial<Omit<Task<Schema, Output>, 'retry' | 'timeLimit'>> & {
+  Partial<Omit<Task<Schema, Output>, 'retry' | 'timeLimit' | 'rateLimits' | 'locks'>> & {
     readonly retry?: Partial<Task['retry']>;
     readonly timeLimit?: Partial<Task['timeLimit']>;
+    /** `100/m`, `{ limit: '10/s', key }`, or several of them. */
+    readonly rateLimit?: OneOrMany<string | (Omit<RateRule<Schema>, 'text' | 'rate'> & { readonly limit: string })>;
+    /** `{ key, limit: 1 }`, or several of them. */
+    readonly concurrency?: OneOrMany<LockRule<Schema>>;
   };
+
+type OneOrMany<T> = T | readonly T[];
 
 const TASK_NAME = /^[a-z][a-z0-9_.]{0,99}$/;
 
@@ -135,8 +159,17 @@ export function defineTask<Schema extends z.ZodType, Output>(
   if (retry?.max !== undefined && (retry.max < 0 || retry.max > MAX_RETRIES)) {
     throw new Error(`Task ${name}: at most ${String(MAX_RETRIES)} retries.`);
   }
+  const { rateLimit = [], concurrency = [], ...rest } = definition;
   return {
-    ...definition,
+    ...rest,
+    rateLimits: many(rateLimit).map((each) => {
+      const { limit, ...rule } = typeof each === 'string' ? { limit: each } : each;
+      return { ...rule, text: limit, rate: parseRate(limit) };
+    }),
+    locks: many(concurrency).map((rule) => {
+      if (Number.isInteger(rule.limit) && rule.limit >= 1) return rule;
+      throw new Error(`Task ${name}: at least one job must be able to run at once.`);
+    }),
     aliases: definition.aliases ?? [],
     params: definition.params ?? [],
     on: definition.on ?? [],
@@ -146,4 +179,9 @@ export function defineTask<Schema extends z.ZodType, Output>(
     resultTtlSeconds: definition.resultTtlSeconds ?? DEFAULT_RESULT_TTL_SECONDS,
     sensitive: definition.sensitive ?? false,
   };
+}
+
+function many<T extends object | string>(given: OneOrMany<T>): readonly T[] {
+  // `Array.isArray` does not narrow what is read-only.
+  return Array.isArray(given) ? (given as readonly T[]) : [given as T];
 }

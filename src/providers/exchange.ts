@@ -10,7 +10,7 @@ import {
   RATE_LIMIT_PAUSE_SECONDS,
 } from '../core/limits-outside.ts';
 import { parseRetryAfter } from '../core/retry-after.ts';
-import { ConfigurationError, Discard, Retry } from '../jobs/outcome.ts';
+import { ConfigurationError, Discard, RateLimited, Retry } from '../jobs/outcome.ts';
 import type { Job } from '../jobs/task.ts';
 
 /** The job that asks: it may be told to stop, and its clock ends the waiting. */
@@ -32,8 +32,9 @@ export interface Reply {
 }
 
 /**
- * Throws {@link Retry} where the service asks to wait, {@link ConfigurationError} where it does not let us in or does
- * not know what we ask for, {@link Discard} where the request is wrong, and any other error where it may go well later.
+ * Throws {@link Retry} where the service asks to wait, {@link RateLimited} where it is asked too often,
+ * {@link ConfigurationError} where it does not let us in or does not know what we ask for, {@link Discard} where the
+ * request is wrong, and any other error where it may go well later.
  */
 export async function exchange(asker: Asker, question: Question): Promise<Reply> {
   const stop = new AbortController();
@@ -79,7 +80,12 @@ function checked({ what, advice }: Question, answer: Answer, now: number): Reply
   if (status >= 200 && status < 300) return answer;
   const said = `${what}: answered ${String(status)}`;
   const pause = pauseSeconds(answer, now);
-  if (pause !== undefined) throw new Retry(`${said}, to be asked again in ${String(pause)} s`, { afterSeconds: pause });
+  if (pause !== undefined) {
+    const problem = `${said}, to be asked again in ${String(pause)} s`;
+    throw status === 503
+      ? new Retry(problem, { afterSeconds: pause })
+      : new RateLimited(problem, { afterSeconds: pause });
+  }
   const refused = status === 401 || status === 403 || status === 404 || (status >= 300 && status < 400);
   if (refused) throw new ConfigurationError(`${said}. ${advice}`);
   if (status === 408 || status >= 500) throw new Error(`answered ${String(status)}`);

@@ -5,7 +5,7 @@ import { sha256Hex } from '../core/digest.ts';
 import { parseInstant } from '../core/instant.ts';
 import type { Json } from '../core/json.ts';
 import { MAX_SLACK_RESPONSES, SLACK_RESPONSE_MS } from '../core/limits-outside.ts';
-import { Discard, Retry } from '../jobs/outcome.ts';
+import { Discard, RateLimited } from '../jobs/outcome.ts';
 import type { Job } from '../jobs/task.ts';
 import { countUse } from '../store/uses.ts';
 import { postOutside, type Reply } from './outgoing.ts';
@@ -31,7 +31,7 @@ type Caller = Pick<Job, 'clock' | 'db' | 'env' | 'signal'>;
 
 /**
  * Answers a Slack request from a job, up to five times within 30 minutes; every request counts, also one that fails.
- * Throws what ends the attempt rightly: `Discard` where no answer will be taken any more, `Retry` or an error else.
+ * Throws what ends the attempt rightly: `Discard` where no answer will be taken any more, `RateLimited` or an error else.
  */
 export async function respondToSlack(
   job: Caller,
@@ -67,7 +67,7 @@ function endOf(reply: Reply, job: Caller): void {
       if (status >= 200 && status < 300) return;
       const problem = `Slack answered ${String(status)}.`;
       if (status !== 429 || retryAfterSeconds === undefined) throw new Error(problem);
-      throw new Retry(problem, { afterSeconds: retryAfterSeconds });
+      throw new RateLimited(problem, { afterSeconds: retryAfterSeconds });
     }
   }
 }

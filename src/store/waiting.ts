@@ -45,6 +45,8 @@ RETURNING id, due_at`,
   };
 }
 
+const WAITS = `state = iif(${guard('wait')}, ${target('wait')}, jobs.state)`;
+
 /** A job that is to be parked, as it was read before it was known that it has to wait. */
 export interface Park {
   readonly id: string;
@@ -62,7 +64,7 @@ export interface Park {
 export function parkJobs(parks: readonly Park[], now: number): Statement {
   return {
     name: 'park',
-    sql: `UPDATE jobs SET parked_for = park.parked_for, waiting_for = park.reason, sent_at = coalesce(jobs.sent_at, ?2)
+    sql: `UPDATE jobs SET ${WAITS}, parked_for = park.parked_for, waiting_for = park.reason, sent_at = coalesce(jobs.sent_at, ?2)
 FROM (SELECT value ->> 'id' AS id, value ->> 'claim' AS claim, value ->> 'sentAt' AS sent_at,
              value ->> 'parkedFor' AS parked_for, value ->> 'reason' AS reason FROM json_each(?1)) AS park
 WHERE jobs.id = park.id AND jobs.claim = park.claim AND jobs.sent_at IS park.sent_at AND finished_at IS NULL
@@ -73,14 +75,15 @@ RETURNING jobs.id`,
 }
 
 /**
- * Wakes jobs, parked or not: those that are still open are marked sent, later than they were, and their envelopes
- * returned. A park of what was read before cannot undo it.
+ * Wakes jobs, parked for a lock or about to be: those that are still open are marked sent, later than they were, and their
+ * envelopes returned. A park of what was read before cannot undo it. Who is parked for a pause is woken by its end.
  */
 export function wakeJobs(ids: readonly string[], now: number): Statement {
   return {
     name: 'wake',
     sql: `UPDATE jobs SET sent_at = max(?2, coalesce(sent_at + 1, ?2)), parked_for = NULL, waiting_for = NULL
 WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND ${guard('claim')}
+  AND parked_for IS NOT '${PAUSE}'
 RETURNING ${ENVELOPE_COLUMNS}`,
     params: [JSON.stringify(ids), now],
   };
@@ -101,7 +104,7 @@ export interface Hold {
 export function holdJobs(holds: readonly Hold[], now: number): Statement {
   return {
     name: 'hold',
-    sql: `UPDATE jobs SET due_at = hold.due_at, sent_at = hold.sent_at, waiting_for = hold.reason, parked_for = NULL
+    sql: `UPDATE jobs SET ${WAITS}, due_at = hold.due_at, sent_at = hold.sent_at, waiting_for = hold.reason, parked_for = NULL
 FROM (SELECT value ->> 'id' AS id, value ->> 'claim' AS claim, value ->> 'dueAt' AS due_at,
              value ->> 'sentAt' AS sent_at, value ->> 'reason' AS reason FROM json_each(?1)) AS hold
 WHERE jobs.id = hold.id AND jobs.claim = hold.claim AND finished_at IS NULL AND ${guard('claim')}

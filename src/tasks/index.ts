@@ -4,6 +4,7 @@ import type { Task } from '../jobs/task.ts';
 import { deliverCallback } from './callbacks/deliver.ts';
 import { debugEffect } from './debug/effect.ts';
 import { debugFail } from './debug/fail.ts';
+import { debugLimited } from './debug/limited.ts';
 import { debugSleep } from './debug/sleep.ts';
 import { debugTask } from './debug/task.ts';
 import { processWebhook } from './webhooks/process-webhook.ts';
@@ -19,4 +20,4 @@ export const tasks: readonly Task[] = [
 ];
 
 /** Registered only where DEBUG_TASKS is on: they let behaviour be tried and measured from outside. */
-export const debugTasks: readonly Task[] = [debugSleep, debugFail, debugEffect];
+export const debugTasks: readonly Task[] = [debugSleep, debugFail, debugEffect, debugLimited];

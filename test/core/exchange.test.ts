@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { MAX_PROVIDER_ANSWER_BYTES, PROVIDER_DEADLINE_MS } from '../../src/core/limits-outside.ts';
-import { ConfigurationError, Discard, Retry, SoftTimeLimitExceeded } from '../../src/jobs/outcome.ts';
+import { ConfigurationError, Discard, RateLimited, Retry, SoftTimeLimitExceeded } from '../../src/jobs/outcome.ts';
 import { exchange, nextPage, type Reply } from '../../src/providers/exchange.ts';
 import { GithubHooks, nextOf } from '../../src/providers/github.ts';
 import { listen, type Listening } from '../fakes/listen.ts';
@@ -46,10 +46,14 @@ describe('what an answer means for the job', () => {
     [404, () => new Response('', { status: 404 }), ConfigurationError],
     ['301', () => new Response('', { status: 301, headers: { location: '/elsewhere' } }), ConfigurationError],
     [422, () => new Response(SECRET, { status: 422 }), Discard],
-    [429, () => new Response('', { status: 429 }), Retry],
-    ['403 for coming too often', () => headers({ 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': reset }), Retry],
-    ['403 to wait', () => headers({ 'retry-after': '5' }), Retry],
-    ['403 that only its text explains', () => new Response('secondary rate limit', { status: 403 }), Retry],
+    [429, () => new Response('', { status: 429 }), RateLimited],
+    [
+      '403 for coming too often',
+      () => headers({ 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': reset }),
+      RateLimited,
+    ],
+    ['403 to wait', () => headers({ 'retry-after': '5' }), RateLimited],
+    ['403 that only its text explains', () => new Response('secondary rate limit', { status: 403 }), RateLimited],
     ['503 to wait', () => new Response('', { status: 503, headers: { 'retry-after': '9' } }), Retry],
     [500, () => new Response('', { status: 500 }), Error],
     [408, () => new Response('', { status: 408 }), Error],

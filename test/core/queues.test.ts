@@ -152,7 +152,7 @@ describe('wrangler.toml', () => {
     expect(classes).toContain('ReplayGuard');
     for (const name of classes) {
       expect(config.exports[name]).toEqual({ type: 'durable-object', storage: 'sqlite' });
-      expect(worker).toMatch(new RegExp(`^export \\{[^}]*\\b${name}\\b[^}]*\\} from `, 'm'));
+      expect(worker).toMatch(new RegExp(`^export (?:\\{[^}]*\\b${name}\\b[^}]*\\} from |class ${name} )`, 'm'));
     }
     expect(Object.keys(config.exports).sort()).toEqual([...classes].sort());
   });

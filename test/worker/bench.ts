@@ -1,5 +1,6 @@
 // The test bench of the engine: real D1, real Durable Objects; time, chance and the broker are in the test's hands.
 
+import { runInDurableObject } from 'cloudflare:test';
 import { env } from 'cloudflare:workers';
 import type { Envelope } from '../../src/core/envelope.ts';
 import { DatabaseError } from '../../src/core/ports.ts';
@@ -14,6 +15,8 @@ import type {
   Results,
   Statement,
 } from '../../src/core/ports.ts';
+import type { RateLimiter } from '../../src/durable/rate-limiter.ts';
+import type { SemaphoreObject } from '../../src/durable/semaphore.ts';
 import type { Env } from '../../src/env.ts';
 import { consume, type IncomingMessage } from '../../src/consumers/batch.ts';
 import { submit, type Accepted } from '../../src/jobs/enqueue.ts';
@@ -191,6 +194,34 @@ export function passing<T extends object>(inner: T, through: (call: () => Promis
   });
 }
 
+// Rate limits and locks begin anew with every empty database.
+let life = 0;
+
+/** The name of the object of a rate limit or a lock, as the bench calls it. */
+export function nameInLife(name: string): string {
+  return `${String(life)} ${name}`;
+}
+
+/** Ports to Durable Objects that have clocks of their own, which keep the test's time. */
+function onClock<T extends object>(
+  inner: T,
+  objects: DurableObjectNamespace<RateLimiter> | DurableObjectNamespace<SemaphoreObject>,
+  clock: Clock,
+): T {
+  return new Proxy(inner, {
+    get: (target, member) => {
+      const call = Reflect.get(target, member) as (...args: unknown[]) => Promise<unknown>;
+      return async (name: string, ...args: unknown[]) => {
+        const ours = nameInLife(name);
+        await runInDurableObject(objects.getByName(ours) as DurableObjectStub<RateLimiter>, (object: RateLimiter) => {
+          object.clock = clock;
+        });
+        return call.call(target, ours, ...args);
+      };
+    },
+  });
+}
+
 /** A place for large payloads that fails where the test says so, before anything took effect. */
 function faultyStore<Store extends Inputs | Results>(inner: Store, faultOf: () => 'none' | 'fail' | 'hang'): Store {
   return passing(inner, async (call) => {
@@ -251,6 +282,8 @@ export class Bench {
       results: faultyStore(platform.results, () => this.stores.results),
       queues: this.queues,
       clock: this.clock,
+      rates: onClock(platform.rates, bindings.RATE_LIMITER, this.clock),
+      locks: onClock(platform.locks, bindings.SEMAPHORE, this.clock),
       random: seeded(nextSeed()),
       waitUntil: (promise: Promise<unknown>) => void this.#background.push(promise),
     };
@@ -334,7 +367,8 @@ export const START = Date.UTC(2040, 0, 2, 12);
 
 /** No row of any test before, and no object. */
 export async function emptyDatabase(): Promise<void> {
-  const tables = ['jobs', 'dead_letters', 'marks', 'debug_effects', 'deliveries', 'uses'];
+  life += 1;
+  const tables = ['jobs', 'dead_letters', 'marks', 'debug_effects', 'deliveries', 'uses', 'queue_controls'];
   await env.DB.batch(tables.map((table) => env.DB.prepare(`DELETE FROM ${table}`)));
   const { OBJECTS } = env as unknown as Env;
   const { objects } = await OBJECTS.list();

@@ -19,6 +19,9 @@ const MOST = {
   'replay.error': 0.3,
   'replay.lied': 0.3,
   'replay.hang': 0.1,
+  'limit.error': 0.3,
+  'limit.lied': 0.3,
+  'limit.hang': 0.1,
   'payload.error': 0.3,
   'payload.lied': 0.2,
   'payload.hang': 0.1,
@@ -71,6 +74,11 @@ export const DATABASE = {
   hangAfter: 'db.hang-after',
   stall: 'db.stall',
   outage: 'db.outage',
+} as const satisfies FarSide;
+export const LIMITS = {
+  error: 'limit.error',
+  lied: 'limit.lied',
+  hang: 'limit.hang',
 } as const satisfies FarSide;
 export const SENDS = {
   error: 'send.refused',

@@ -11,7 +11,7 @@ import type { Violate } from './violation.ts';
 // Written out again, not taken from the state table that is tried here.
 const NEXT: Readonly<Record<State, readonly State[]>> = {
   PENDING: ['STARTED', 'REVOKED'],
-  SCHEDULED: ['STARTED', 'REVOKED'],
+  SCHEDULED: ['PENDING', 'STARTED', 'REVOKED'],
   RETRY: ['STARTED', 'REVOKED'],
   STARTED: ['SUCCESS', 'FAILURE', 'RETRY', 'PENDING', 'REVOKED'],
   SUCCESS: [],

@@ -4,12 +4,13 @@ import { z } from 'zod';
 import { STATEMENT_DEADLINE_MS } from '../../../src/core/limits.ts';
 import { DatabaseError } from '../../../src/core/ports.ts';
 import type { Answer, Clock, Database, Inputs, Queues, Results, Statement } from '../../../src/core/ports.ts';
-import type { Replay, Runtime } from '../../../src/jobs/runtime.ts';
-import { DATABASE, PAYLOADS, REPLAY, SENDS, type FarSide } from './faults.ts';
+import type { LockTable } from '../../../src/durable/lock-table.ts';
+import type { Locks, Rates, Replay, Runtime } from '../../../src/jobs/runtime.ts';
+import { DATABASE, LIMITS, PAYLOADS, REPLAY, SENDS, type FarSide } from './faults.ts';
 import type { Invocation } from './machines.ts';
 import type { World } from './world.ts';
 
-type Ports = Pick<Runtime, 'db' | 'queues' | 'inputs' | 'results' | 'clock' | 'random' | 'replay'>;
+type Ports = Pick<Runtime, 'db' | 'queues' | 'inputs' | 'results' | 'clock' | 'random' | 'replay' | 'rates' | 'locks'>;
 
 export function portsOf(world: World, caller: Invocation): Ports {
   return {
@@ -20,6 +21,8 @@ export function portsOf(world: World, caller: Invocation): Ports {
     clock: clockOf(world, caller),
     random: world.random,
     replay: replayOf(world, caller),
+    rates: ratesOf(world, caller),
+    locks: locksOf(world, caller),
   };
 }
 
@@ -171,6 +174,58 @@ function replayOf(world: World, caller: Invocation): Replay {
     find: () => Promise.reject(new Error('No task of the simulator asks which tokens are claimed.')),
   };
 }
+
+function ratesOf(world: World, caller: Invocation): Rates {
+  const call = <T>(name: string, jobs: readonly string[], effect: () => T): Promise<T> =>
+    remote(world, caller, { side: LIMITS, name, jobs: () => jobs, effect, failure: reset });
+  const { limits, timeline } = world;
+  return {
+    reserve: (name, rate, asks) =>
+      call(
+        `reserve of ${name}`,
+        asks.map(({ job }) => job),
+        () => limits.window(name).reserve(rate, asks, timeline.now),
+      ),
+    settle: (name, rate, started, returned) =>
+      call(`settle of ${name}`, [], () => {
+        limits.window(name).settle(rate, started, returned, timeline.now);
+      }),
+    hold: (name, forMs) =>
+      call(`hold of ${name}`, [], () => {
+        limits.window(name).hold(timeline.now + forMs);
+      }),
+  };
+}
+
+function locksOf(world: World, caller: Invocation): Locks {
+  const call = <T>(
+    what: string,
+    name: string,
+    jobs: readonly string[],
+    use: (table: LockTable, now: number) => T,
+  ): Promise<T> =>
+    remote(world, caller, {
+      side: LIMITS,
+      name: `${what} of ${name}`,
+      jobs: () => jobs,
+      effect: () => world.limits.withLock(name, (table) => use(table, world.timeline.now)),
+      failure: reset,
+    });
+  return {
+    acquire: (name, limit, token, asks) => {
+      const jobs = asks.map(({ job }) => job);
+      return call('acquire', name, jobs, (table, now) => table.acquire(limit, token, asks, now));
+    },
+    take: (name, limit, token, ask) =>
+      call('take', name, [ask.job], (table, now) => table.take(limit, token, ask, now)),
+    renew: (name, token, jobs) => call('renew', name, jobs, (table, now) => table.renew(token, jobs, now)),
+    release: (name, token, jobs) => call('release', name, jobs, (table, now) => table.release(token, jobs, now)),
+    leave: (name, jobs) => call('leave', name, jobs, (table, now) => table.leave(jobs, now)),
+    standing: () => Promise.reject(new Error('No task of the simulator asks how a lock stands.')),
+  };
+}
+
+const reset = (): Error => new Error('The Durable Object was reset.');
 
 function inputsOf(world: World, caller: Invocation): Inputs {
   const call = <T>(name: string, effect: () => T): Promise<T> =>

@@ -3,13 +3,21 @@
 import { z } from 'zod';
 import { Discard, Retry } from '../../../src/jobs/outcome.ts';
 import { createRegistry, type Registry } from '../../../src/jobs/registry.ts';
-import { defineTask, type Job, type Task } from '../../../src/jobs/task.ts';
+import { parseRate } from '../../../src/core/rate.ts';
+import { defineTask, type Job, type Task, type TaskDefinition } from '../../../src/jobs/task.ts';
 import type { Deferral } from '../../../src/jobs/outcome.ts';
 import type { Run } from './leases.ts';
 import type { Plan } from './workload.ts';
 import type { World } from './world.ts';
 
-const input = z.object({ n: z.int(), pad: z.string().optional() });
+const input = z.object({ n: z.int(), pad: z.string().optional(), key: z.string().optional() });
+
+/** What the jobs of `sim.limited` take from, all together and each for its key. */
+export const LIMITED_RATE = { name: 'sim.limited/rate', rate: parseRate('3/10s') };
+
+export function lockNameOf(key: string): string {
+  return `sim.limited/lock/${key}`;
+}
 
 // Larger than what is kept in a row.
 const LARGE_RESULT = 'r'.repeat(64_100);
@@ -21,8 +29,9 @@ interface Result {
 }
 
 export function registryOf(world: World): Registry {
-  const define = (name: string, sensitive: boolean): Task =>
+  const define = (name: string, sensitive: boolean, limits: Limiting = {}): Task =>
     defineTask({
+      ...limits,
       name,
       queue: 'default',
       sensitive,
@@ -32,8 +41,11 @@ export function registryOf(world: World): Registry {
       onRetry: (_error, job) => hook(world, job, 'RETRY'),
       onFailure: (_error, job) => hook(world, job, 'FAILURE'),
     });
-  return createRegistry([define('sim.job', false), define('sim.secret', true)]);
+  const limits: Limiting = { rateLimit: '3/10s', concurrency: { key: ({ key = '' }) => key, limit: 1 } };
+  return createRegistry([define('sim.job', false), define('sim.secret', true), define('sim.limited', false, limits)]);
 }
+
+type Limiting = Pick<TaskDefinition<typeof input, unknown>, 'rateLimit' | 'concurrency'>;
 
 async function runPlan(world: World, n: number, job: Job): Promise<Result | Deferral> {
   const plan = world.planOf(n);

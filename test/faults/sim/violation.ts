@@ -20,6 +20,7 @@ export type Invariant =
   | 'secret'
   | 'batch'
   | 'tick'
+  | 'limit'
   | 'converge'
   | 'internal';
 

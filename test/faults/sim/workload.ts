@@ -25,6 +25,8 @@ export interface Plan {
   /** Whether its result is too large for a row. */
   readonly largeResult: boolean;
   readonly keyed: boolean;
+  /** What its lock is told apart by; undefined where it takes from no limit. */
+  readonly lockKey: string | undefined;
   /** When the same keyed call is made once more, in ms after the first; 0 is the same moment. */
   readonly repeats: readonly number[];
   readonly revokes: readonly { readonly after: number; readonly terminate: boolean }[];
@@ -59,6 +61,9 @@ function drawPlan(random: Prng, n: number, spanMs: number, kills: boolean): Plan
   const countdown = random.chance(0.25) ? random.between(1, 200) : undefined;
   const expires = random.chance(0.1) ? random.between(1, 90) : undefined;
   const secret = random.chance(0.06);
+  // Of those that end their isolate at most one has a lock: each holds it for as long as its leases take to run out.
+  const limited = !secret && (!kills || n === 0) && random.chance(0.25);
+  const lockKey = limited ? random.pick(['a', 'a', 'b']) : undefined;
   const options: Record<string, Json> = {
     max_retries: maxRetries,
     retry_delays: Array.from({ length: random.between(1, 3) }, () => random.pick([0, 1, 3, 10, 30, 75])),
@@ -77,12 +82,17 @@ function drawPlan(random: Prng, n: number, spanMs: number, kills: boolean): Plan
     behaviour,
     maxRetries,
     call: {
-      task: secret ? 'sim.secret' : 'sim.job',
-      input: random.chance(secret ? 0.4 : 0.04) ? { n, pad: LARGE_INPUT } : { n },
+      task: secret ? 'sim.secret' : lockKey === undefined ? 'sim.job' : 'sim.limited',
+      input: {
+        n,
+        ...(random.chance(secret ? 0.4 : 0.04) ? { pad: LARGE_INPUT } : {}),
+        ...(lockKey === undefined ? {} : { key: lockKey }),
+      },
       options,
     },
     largeResult: random.chance(secret || behaviour.kind === 'sleep' ? 0.4 : 0.05),
     keyed,
+    lockKey,
     repeats: keyed ? drawRepeats(random) : [],
     revokes: revoked ? drawRevokes(random) : [],
     hook: random.pick(['fine', 'fine', 'fine', 'throws', 'hangs']),

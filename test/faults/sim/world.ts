@@ -11,6 +11,7 @@ import { untilConverged } from './convergence.ts';
 import { Faults } from './faults.ts';
 import { Ledger } from './ledger.ts';
 import type { Run } from './leases.ts';
+import { Limits } from './limits.ts';
 import { Invocation, Machines, type SimIsolate } from './machines.ts';
 import { judge } from './oracles.ts';
 import { deliver, startPlatform } from './platform.ts';
@@ -18,7 +19,7 @@ import { portsOf } from './ports.ts';
 import { Prng } from './prng.ts';
 import type { Change, Sqlite } from './sqlite.ts';
 import { Stores } from './stores.ts';
-import { registryOf } from './tasks.ts';
+import { LIMITED_RATE, lockNameOf, registryOf } from './tasks.ts';
 import { Timeline } from './timeline.ts';
 import { clock, Trace } from './trace.ts';
 import type { Invariant, Violation } from './violation.ts';
@@ -38,6 +39,7 @@ export class World {
   readonly plans: readonly Plan[];
   readonly ledger: Ledger;
   readonly stores = new Stores();
+  readonly limits = new Limits(this);
   readonly broker: Broker;
   readonly machines: Machines;
   readonly acceptedIds = new Set<string>();
@@ -204,6 +206,9 @@ export class World {
     if (caller === undefined) throw new Error('A handler has a caller.');
     const { now } = this.timeline;
     const run = this.ledger.leases.start(this.ledger.row(job.id), job.id, job.attempt, caller, now);
+    const known = this.ledger.jobs.get(job.id);
+    const key = known === undefined ? undefined : this.planOf(known.n).lockKey;
+    if (key !== undefined) this.limits.started(job.id, [LIMITED_RATE], [lockNameOf(key)]);
     this.note(
       () => [job.id],
       () =>

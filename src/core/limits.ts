@@ -152,6 +152,10 @@ export const MAX_DELAY_SECONDS = 86_400;
 export const FINISH_LINGER_MS = 5;
 /** How long a batch waits for a hook. */
 export const HOOK_DEADLINE_MS = 10_000;
+/** How far ahead business hours are looked for: over a year without any is a mistake. A day costs some microseconds. */
+export const BUSINESS_HORIZON_DAYS = 400;
+/** Time zones whose formatter an isolate keeps; about 50 KB each (measured), and people use a handful. */
+export const MAX_ZONES_KEPT = 100;
 /** How far before its time a batch waits for a job instead of putting it back: edge clocks differ. */
 export const EARLY_WAIT_MS = 1_000;
 /** An envelope older than this never makes a row, and no younger row is ever deleted. */

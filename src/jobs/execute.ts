@@ -128,7 +128,9 @@ class BatchRun {
     const delivery = this.#deliveries.get(won.id);
     const task = delivery === undefined ? undefined : this.#rt.registry.find(delivery.envelope.task);
     if (delivery === undefined) return [];
-    return [prepareAttempt(this.#rt, task ?? unknownTask(delivery.envelope), delivery.envelope, won)];
+    // A call that came after its message may have changed what it is.
+    const envelope = won.revision ?? delivery.envelope;
+    return [prepareAttempt(this.#rt, task ?? unknownTask(envelope), envelope, won)];
   }
 
   async #runOne(attempt: Attempt): Promise<void> {

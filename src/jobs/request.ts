@@ -19,6 +19,7 @@ import { laneOf, QUEUES, resolveQueue } from '../queues.ts';
 import { callbackOf } from './callbacks.ts';
 import type { Registry } from './registry.ts';
 import type { Task } from './task.ts';
+import { keyFault, uniqueOf, uniqueOptions, type Unique } from './unique-key.ts';
 
 /** One thing wrong with a request: where, and what would be right. */
 export interface Fault {
@@ -69,6 +70,7 @@ export const callOptions = z.strictObject({
   time_limit: timeLimit.optional(),
   soft_time_limit: timeLimit.optional(),
   idempotency_key: z.string().min(1).max(MAX_IDEMPOTENCY_KEY_CHARS).optional(),
+  unique: uniqueOptions.optional(),
   result_ttl: z.int().positive().max(MAX_AHEAD_SECONDS).optional(),
   tags: z.array(z.string().min(1).max(MAX_TAG_CHARS)).max(MAX_TAGS).optional(),
   callback_url: callbackUrl.optional(),
@@ -91,6 +93,8 @@ export interface Request {
   readonly task: Task;
   readonly input: Json;
   readonly options: CallOptions;
+  /** What makes it the same job as another call. */
+  readonly unique?: Unique;
 }
 
 /** Reads one call. `body` is parsed JSON from outside. */
@@ -122,7 +126,16 @@ export function checkRequest(request: Request): Checked<Request> {
   if (limits.softSeconds > limits.hardSeconds) {
     return invalid('options.soft_time_limit', `must not be above the time limit of ${String(limits.hardSeconds)} s`);
   }
-  return { ok: true, value: request };
+  const unique = uniqueOf(request, parsed.data);
+  if (!unique.ok || unique.value === undefined) return unique.ok ? { ok: true, value: request } : unique;
+  return { ok: true, value: { ...request, unique: unique.value } };
+}
+
+/** The same call under an idempotency key. */
+export function withKey(request: Request, key: string): Checked<Request> {
+  const fault = request.unique === undefined ? undefined : keyFault(request);
+  if (fault !== undefined) return { ok: false, kind: 'invalid', faults: [fault] };
+  return { ok: true, value: { ...request, options: { ...request.options, idempotency_key: key } } };
 }
 
 /** What an envelope says beside the request itself. */

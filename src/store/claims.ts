@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { LEASE_MS, MAX_LOST } from '../core/limits.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { FINAL_SQL, STATES, guard, target, type State } from '../core/states.ts';
-import type { AttemptRecord, JobError } from './rows.ts';
+import { REVISION, revision, type AttemptRecord, type JobError } from './rows.ts';
 
 /**
  * Takes every job of `ids` that may run now; one whose attempt has vanished before only where it is to run `alone`.
@@ -23,7 +23,7 @@ WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND (
     AND (lost = 0 OR ?4))
   OR (state = ${target('claim')} AND claim_token = ?2)
 )
-RETURNING id, attempt, claim, input_key, input_bytes`,
+RETURNING id, attempt, claim, input_key, input_bytes, ${REVISION} AS revision`,
     params: [JSON.stringify(ids), token, now, alone ? 1 : 0],
   };
 }
@@ -35,6 +35,8 @@ const wonRow = z
     claim: z.int(),
     input_key: z.string().nullable(),
     input_bytes: z.int().nullable(),
+    /** The whole job where its row wins over the message that brought it. */
+    revision,
   })
   .readonly();
 export type Won = z.infer<typeof wonRow>;

@@ -111,6 +111,14 @@ export const goodOptions = fc.record(
     ),
     tags: fc.array(fc.string({ minLength: 1, maxLength: 100 }), { maxLength: 20 }),
     callback_url: fc.webUrl(),
+    unique: fc.record(
+      {
+        key: fc.string({ minLength: 1, maxLength: 255 }),
+        for: fc.double({ min: 0.001, max: 1e9, noNaN: true }),
+        on: fc.constantFrom('return', 'replace', 'debounce'),
+      },
+      { requiredKeys: [], noNullPrototype: true },
+    ),
   },
   { requiredKeys: [], noNullPrototype: true },
 );

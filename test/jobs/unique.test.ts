@@ -5,6 +5,7 @@ import { tick } from '../../src/cron/tick.ts';
 import type { Env } from '../../src/env.ts';
 import type { Json } from '../../src/core/json.ts';
 import { enqueue, submit, submitAll, type Enqueued } from '../../src/jobs/enqueue.ts';
+import { runAgain } from '../../src/jobs/inspect.ts';
 import { readCall, type Request } from '../../src/jobs/request.ts';
 import { defineTask, type Job, type Task } from '../../src/jobs/task.ts';
 import { Bench, emptyDatabase, HeldClock, outage, settled, START } from '../worker/bench.ts';
@@ -44,7 +45,7 @@ interface There {
   readonly clock: HeldClock;
   readonly ran: Ran[];
   /** One call under the key of the test. */
-  call(input: Json, options?: Json): Promise<Enqueued>;
+  readonly call: (input: Json, options?: Readonly<Record<string, Json>>) => Promise<Enqueued>;
 }
 
 let keys = 0;
@@ -54,7 +55,7 @@ function there(unique: Readonly<Record<string, Json>>, more: { meanwhile?: () =>
   const ran: Ran[] = [];
   const bench = new Bench({ tasks: [noting(ran, more.meanwhile)], clock });
   const key = `key-${String(keys++)}`;
-  const call = (input: Json, options = {}): Promise<Enqueued> =>
+  const call: There['call'] = (input, options = {}) =>
     submitted(bench, { task: 'test.note', input, options: { ...options, unique: { key, ...unique } } });
   return { bench, clock, ran, call };
 }
@@ -234,6 +235,7 @@ describe('a call that replaces', () => {
       async run({ n }, job) {
         heard.push(n);
         await job.clock.sleep(20 * SECOND, job.signal);
+        job.signal.throwIfAborted();
       },
     });
     const bench = new Bench({ tasks: [slow], clock });
@@ -254,7 +256,11 @@ describe('a call that replaces', () => {
     const later: Enqueued[] = [];
     const { bench, ran, call }: There = there(
       { on: 'replace' },
-      { meanwhile: async () => void (later.length < 2 && later.push(await call('second'), await call('third'))) },
+      {
+        meanwhile: async () => {
+          if (later.length === 0) later.push(await call('second'), await call('third'));
+        },
+      },
     );
     const first = await call('first');
     await bench.drain();
@@ -446,13 +452,13 @@ describe('a call that debounces', () => {
       expect(row?.['due_at']).toBe(last + seconds * SECOND);
       const messages = bench.queues.take();
       expect(messages.length).toBeLessThanOrEqual(1);
-      await clock.advance((seconds - 10) * SECOND);
+      await clock.advance((seconds - 5) * SECOND);
       await bench.deliver(messages.map(({ envelope }) => envelope));
       expect(ran).toEqual([]);
       await tick(bench.rt, undefined);
       messages.push(...bench.queues.take());
       expect(messages.length).toBeLessThanOrEqual(2);
-      await clock.advance(10 * SECOND);
+      await clock.advance(5 * SECOND);
       await bench.deliver(messages.slice(-1).map(({ envelope }) => envelope));
       expect(ran.map(({ input }) => input)).toEqual([100]);
     }
@@ -521,18 +527,30 @@ describe('unique by its task', () => {
 
   test('is not asked of a job that somebody runs again by hand', async () => {
     const bench = new Bench({ tasks: [perAccount] });
+    const account = `account-${String(keys++)}`;
+    const id = idOf(await submitted(bench, { task: 'test.per_account', input: { account } }));
+    await bench.drain();
+    const waiting = idOf(await submitted(bench, { task: 'test.per_account', input: { account } }));
+    const again = await runAgain(bench.rt, await bench.job(id));
+    expect(again).toMatchObject({ kind: 'accepted', replayed: false });
+    expect(await rows()).toHaveLength(3);
+    expect((await bench.job(waiting)).state).toBe('PENDING');
+  });
+
+  test('takes no idempotency key from code either', async () => {
+    const bench = new Bench({ tasks: [perAccount] });
     const input = { account: `account-${String(keys++)}` };
-    const { unique } = { unique: { key: 'own', on: 'return' } } as const;
-    await expect(enqueue(bench.rt, perAccount, input, { unique, idempotencyKey: 'k' })).rejects.toThrow(
-      'options.unique',
-    );
+    const both = { unique: { key: 'own' }, idempotencyKey: 'k' };
+    await expect(enqueue(bench.rt, perAccount, input, both)).rejects.toThrow('options.unique');
     await expect(enqueue(bench.rt, perAccount, input, { idempotencyKey: 'k' })).rejects.toThrow('test.per_account');
+    expect(await rows()).toEqual([]);
   });
 });
 
 describe('many calls in one request', () => {
   test('are decided each by itself; of those that mean one job the first is given back, the last takes the place', async () => {
-    const { bench, ran } = there({});
+    const ran: Ran[] = [];
+    const bench = new Bench({ tasks: [noting(ran)] });
     const [back, place] = [`bulk-${String(keys++)}`, `bulk-${String(keys++)}`];
     const call = (input: number, unique: Json | undefined): Request =>
       checked(bench, { task: 'test.note', input, ...(unique === undefined ? {} : { options: { unique } }) });
@@ -570,9 +588,10 @@ describe('where somebody is silent', () => {
   });
 
   test('a guard that moves no key means nobody knows, and the repeated call is the new job', async () => {
-    const { bench, call } = there({});
+    const { bench, clock, call } = there({});
     const first = await call(1);
     await bench.drain();
+    await clock.advance(1);
     const { replay } = bench.rt;
     for (const done of [false, true]) {
       const move: typeof replay.move = async (...given) => {
@@ -610,7 +629,7 @@ describe('where somebody is silent', () => {
     await call(1);
     bench.db.fault = () => 'hang';
     const answer = call(2);
-    await settled();
+    while (clock.wakesAt !== START + 2_500) await settled();
     await clock.advance(2_500);
     expect(await answer).toEqual({ kind: 'unknown' });
   });

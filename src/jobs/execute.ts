@@ -63,6 +63,20 @@ function weigh(deliveries: readonly Delivery[]): { light: readonly Delivery[]; h
   return { light, heavy: deliveries.filter((delivery) => !light.includes(delivery)) };
 }
 
+/**
+ * Of what was won, by priority, the attempts whose inputs a batch has no room for: a row may name a larger one than the
+ * message that was weighed.
+ */
+function crowdedOut(attempts: readonly Attempt[]): readonly Attempt[] {
+  let bytes = 0;
+  return attempts.filter(({ won: { input_bytes: own } }) => {
+    if (own === null) return false;
+    if (bytes > 0 && bytes + own > MAX_LOADED_INPUT_BYTES) return true;
+    bytes += own;
+    return false;
+  });
+}
+
 function secondsApart(rt: Runtime): number {
   return APART_MIN_SECONDS + Math.floor(rt.random.fraction() * (APART_MAX_SECONDS - APART_MIN_SECONDS));
 }
@@ -74,6 +88,7 @@ class BatchRun {
   readonly #settle: Settle;
   readonly #finisher: Finisher;
   readonly #running = new Set<Attempt>();
+  readonly #crowded = new Set<Attempt>();
   #ran = 0;
   #succeeded = 0;
 
@@ -90,6 +105,7 @@ class BatchRun {
     const attempts = won.flatMap((each) => this.#prepare(each));
     if (attempts.length === 0) return;
     attempts.sort((a, b) => b.envelope.priority - a.envelope.priority);
+    for (const attempt of crowdedOut(attempts)) this.#crowded.add(attempt);
     for (const attempt of attempts) this.#running.add(attempt);
     // Looking after those that were not won may have taken long: what was won is still ours, or it is not started.
     if (this.#rt.clock.now() - claimedAt > HEARTBEAT_MS && !(await beat(this.#rt, attempts))) {
@@ -153,6 +169,9 @@ class BatchRun {
 
   async #outcomeOf(attempt: Attempt): Promise<Outcome> {
     const now = this.#rt.clock.now();
+    if (this.#crowded.has(attempt)) {
+      return { kind: 'deferred', until: now, reason: 'its batch had no room for its input' };
+    }
     const tooLate = now + limitsOf(attempt).hardMs > this.#endsAt;
     // Or its lease was lost before it began: another attempt has it, and whatever is written now hits no row.
     if (!tooLate && !attempt.job.signal.aborted) return runAttempt(this.#rt, attempt);

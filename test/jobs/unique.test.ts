@@ -282,6 +282,51 @@ describe('a call that replaces', () => {
     expect((await bench.job(idOf(first))).input).toBe('fail');
   });
 
+  test('is a new job where the attempt of the first vanished: it has started, though it waits', async () => {
+    const { bench, clock, call } = there({ on: 'replace' });
+    const first = idOf(await call('first'));
+    await env.DB.prepare(
+      `UPDATE jobs SET state = 'STARTED', attempt = 1, claim = 1, started_at = ?1, lease_until = ?1 + 90000`,
+    )
+      .bind(START)
+      .run();
+    await clock.advance(2 * 60 * SECOND);
+    await tick(bench.rt, undefined);
+    expect(await bench.job(first)).toMatchObject({ state: 'PENDING', lost: 1 });
+    expect(idOf(await call('second'))).not.toBe(first);
+    expect((await bench.job(first)).input).toBe('first');
+  });
+
+  test('takes the place of a job that put itself back in its first attempt, and of why that waits', async () => {
+    const heard: unknown[] = [];
+    const deferring = defineTask({
+      name: 'test.deferring',
+      queue: 'default',
+      input: z.number(),
+      run: (n, job) => (heard.push(n) === 1 ? job.defer({ seconds: 3_600, reason: 'later' }) : n),
+    });
+    const bench = new Bench({ tasks: [deferring] });
+    const unique = { key: `deferring-${String(keys++)}`, on: 'replace' };
+    const call = (input: number): Promise<Enqueued> =>
+      submitted(bench, { task: 'test.deferring', input, options: { unique } });
+    const id = idOf(await call(1));
+    await bench.drain();
+    expect(await bench.job(id)).toMatchObject({ state: 'PENDING', waiting_for: 'later', sent_at: null });
+    expect(idOf(await call(2))).toBe(id);
+    expect((await bench.job(id)).waiting_for).toBeNull();
+    await bench.drain();
+    expect(await bench.job(id)).toMatchObject({ state: 'SUCCESS', attempt: 1, result: 2 });
+    expect(heard).toEqual([1, 2]);
+  });
+
+  test('to a far later time keeps the key for as long', async () => {
+    const { clock, call } = there({ on: 'replace' });
+    const id = idOf(await call(1));
+    await call(2, { countdown: 40 * 86_400 });
+    await clock.advance(39 * DAY);
+    expect(idOf(await call(3, { countdown: 86_400 }))).toBe(id);
+  });
+
   test('brings a large input, and takes one away, wherever the message says it is', async () => {
     const large = (letter: string): string => letter.repeat(LARGE);
     const cases: readonly [string, string, number][] = [
@@ -302,6 +347,28 @@ describe('a call that replaces', () => {
       );
       await bench.drain();
       expect(ran.map(({ input }) => input === after)).toEqual([true]);
+    }
+  });
+
+  test('brings no more large inputs to a batch than it has room for: what is too much comes back, its attempt returned', async () => {
+    const bench = new Bench({ tasks: [noting([])] });
+    const large = (letter: string): string => letter.repeat(LARGE);
+    const unique = [1, 2, 3].map(() => ({ key: `crowd-${String(keys++)}`, on: 'replace' }));
+    for (const input of ['a', large('b')]) {
+      for (const each of unique) await submitted(bench, { task: 'test.note', input, options: { unique: each } });
+    }
+    // As if each were 20 MiB: two do not fit beside each other.
+    await env.DB.prepare(`UPDATE jobs SET input_bytes = 20 * 1024 * 1024`).run();
+    const messages = bench.queues.take().map(({ envelope }) => envelope);
+    expect(messages).toMatchObject([{ v: 1 }, { v: 1 }, { v: 1 }]);
+    for (const done of [1, 2, 3]) {
+      const open = (await rows()).filter(({ finished_at: at }) => at === null).map(({ id }) => id);
+      await bench.deliver(messages.filter(({ id }) => open.includes(id)));
+      const after = await rows();
+      expect(after.filter(({ state }) => state === 'SUCCESS')).toHaveLength(done);
+      for (const { state, attempt, lost } of after) {
+        expect([state, attempt, lost]).toEqual(state === 'SUCCESS' ? ['SUCCESS', 1, 0] : ['PENDING', 0, 0]);
+      }
     }
   });
 

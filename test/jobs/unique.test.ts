@@ -1,5 +1,5 @@
 import { env } from 'cloudflare:workers';
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { z } from 'zod';
 import { tick } from '../../src/cron/tick.ts';
 import type { Env } from '../../src/env.ts';
@@ -9,6 +9,9 @@ import { runAgain } from '../../src/jobs/inspect.ts';
 import { readCall, type Request } from '../../src/jobs/request.ts';
 import { defineTask, type Job, type Task } from '../../src/jobs/task.ts';
 import { Bench, emptyDatabase, HeldClock, outage, settled, START } from '../worker/bench.ts';
+
+// Hundreds of calls in a row: a test that ends late would go on among the rows of the next one.
+vi.setConfig({ testTimeout: 60_000 });
 
 beforeEach(emptyDatabase);
 

@@ -185,5 +185,8 @@ export const DEFAULT_DATABASE_LIMIT_MB = 10_000;
 
 /** How long an Idempotency-Key names its first job. */
 export const IDEMPOTENCY_TTL_MS = 72 * 3_600_000;
+export const MAX_UNIQUE_KEY_CHARS = 255;
+/** How long beyond its due time a key without `for` names a job that has not ended. */
+export const UNIQUE_LIFE_MS = 30 * 86_400_000;
 /** Objects a replay guard's tokens are spread over. */
 export const REPLAY_GUARD_SHARDS = 16;

@@ -34,6 +34,8 @@ export const TRANSITIONS = {
   revoke: { from: WAITING, to: 'REVOKED' },
   /** Past `expires` and never started. */
   expire: { from: ['PENDING', 'SCHEDULED'], to: 'REVOKED' },
+  /** What a later call asks for takes its place: PENDING, or SCHEDULED until it is due, as acceptance would make it. */
+  revise: { from: ['PENDING', 'SCHEDULED'], to: 'PENDING' },
 } as const satisfies Record<string, { from: readonly State[]; to: State }>;
 
 export type Transition = keyof typeof TRANSITIONS;

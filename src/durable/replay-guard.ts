@@ -13,11 +13,30 @@ export interface TokenClaim {
   readonly ttlMs: number;
   /** Epoch ms. */
   readonly now: number;
+  /** A token that names a job already is kept until `now` + `ttlMs`, too. */
+  readonly extend?: boolean;
 }
 
 export interface TokenAnswer {
   readonly verdict: 'fresh' | 'duplicate' | 'conflict';
   /** *The* job of this token, whoever claimed it first. */
+  readonly jobId: string;
+  readonly claimedAt: number;
+}
+
+/** A token is to name another job than the one it named when its caller looked. */
+export interface TokenMove {
+  readonly token: string;
+  readonly from: string;
+  readonly to: string;
+  readonly ttlMs: number;
+  /** Epoch ms. */
+  readonly now: number;
+}
+
+/** Which job a token names after a move; `moved` is false where somebody else had moved it before. */
+export interface TokenMoved {
+  readonly moved: boolean;
   readonly jobId: string;
   readonly claimedAt: number;
 }
@@ -45,25 +64,28 @@ export class ReplayGuard extends DurableObject {
   }
 
   /** Claims a token for a job, or says whose it is. Claiming again is safe: the answer names the same job. */
-  async claim({ token, jobId, digest, ttlMs, now }: TokenClaim): Promise<TokenAnswer> {
+  async claim({ token, jobId, digest, ttlMs, now, extend }: TokenClaim): Promise<TokenAnswer> {
     const first = this.#find(token);
     if (first !== undefined && first.expires_at > now) {
+      if (extend === true) this.#keepUntil(token, now + ttlMs);
       return {
         verdict: first.digest === digest ? 'duplicate' : 'conflict',
         jobId: first.job_id,
         claimedAt: first.claimed_at,
       };
     }
-    this.ctx.storage.sql.exec(
-      `INSERT OR REPLACE INTO tokens (token, job_id, digest, claimed_at, expires_at) VALUES (?, ?, ?, ?, ?)`,
-      token,
-      jobId,
-      digest,
-      now,
-      now + ttlMs,
-    );
-    await this.#forgetAt(now + ttlMs);
+    await this.#store(token, jobId, digest, now, ttlMs);
     return { verdict: 'fresh', jobId, claimedAt: now };
+  }
+
+  /** Lets a token name `to` if it still names `from`, or nothing any more. Moving again is safe: it is moved already. */
+  async move({ token, from, to, ttlMs, now }: TokenMove): Promise<TokenMoved> {
+    const first = this.#find(token);
+    if (first !== undefined && first.expires_at > now && first.job_id !== from) {
+      return { moved: first.job_id === to, jobId: first.job_id, claimedAt: first.claimed_at };
+    }
+    await this.#store(token, to, first?.digest ?? '', now, ttlMs);
+    return { moved: true, jobId: to, claimedAt: now };
   }
 
   /** Those of the tokens that are claimed, each with its job. Writes nothing. */
@@ -95,9 +117,31 @@ export class ReplayGuard extends DurableObject {
     return row === undefined ? undefined : stored.parse(row);
   }
 
+  async #store(token: string, jobId: string, digest: string, now: number, ttlMs: number): Promise<void> {
+    this.ctx.storage.sql.exec(
+      `INSERT OR REPLACE INTO tokens (token, job_id, digest, claimed_at, expires_at) VALUES (?, ?, ?, ?, ?)`,
+      token,
+      jobId,
+      digest,
+      now,
+      now + ttlMs,
+    );
+    await this.#forgetAt(now + ttlMs);
+  }
+
+  #keepUntil(token: string, expiresAt: number): void {
+    this.ctx.storage.sql.exec(
+      `UPDATE tokens SET expires_at = ?2 WHERE token = ?1 AND expires_at < ?2`,
+      token,
+      expiresAt,
+    );
+  }
+
   // Rounded up to the hour, so that a busy guard sets its alarm once an hour and not once a claim.
   async #forgetAt(expiresAt: number): Promise<void> {
-    if ((await this.ctx.storage.getAlarm()) !== null) return;
-    await this.ctx.storage.setAlarm(Math.ceil(expiresAt / 3_600_000) * 3_600_000);
+    const at = Math.ceil(expiresAt / 3_600_000) * 3_600_000;
+    const set = await this.ctx.storage.getAlarm();
+    // One token may live for years, and those beside it for a minute.
+    if (set === null || set > at) await this.ctx.storage.setAlarm(at);
   }
 }

@@ -64,7 +64,7 @@ export async function admit(rt: Runtime, found: readonly Found[], token: string)
 }
 
 function candidateOf(rt: Runtime, found: Found): readonly Candidate[] {
-  const { envelope } = found.delivery;
+  const envelope = found.row.revision ?? found.delivery.envelope;
   const task = rt.registry.find(envelope.task);
   if (task === undefined) return [];
   const asked = { locks: locksOf(task, envelope), rates: ratesOf(task, envelope) };

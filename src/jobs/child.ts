@@ -38,7 +38,9 @@ async function enqueueChild(
   index: number,
 ): Promise<Enqueued> {
   const from = { source: `task:${parent.task}`, parentId: parent.id };
-  if (request.options.idempotency_key !== undefined) return submit(rt, request, { ...from, owner: 'code' });
+  // Its key decides which job it is, not whose child it is.
+  if (request.options.idempotency_key !== undefined || request.unique !== undefined)
+    return submit(rt, request, { ...from, owner: 'code' });
   const id = followUpId(parent.id, `enqueue ${request.task.name}`, index);
   const envelope = toEnvelope(request, { ...from, id, now: rt.clock.now() });
   // Only an attempt before this one can have made it.

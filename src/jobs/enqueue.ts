@@ -16,6 +16,8 @@ import { claimTokens, type Claimed } from './replay.ts';
 import { isFull } from './room.ts';
 import type { Runtime } from './runtime.ts';
 import type { Task } from './task.ts';
+import { admitUnique } from './unique.ts';
+import { decidingCalls, type UniqueOptions } from './unique-key.ts';
 
 export interface Accepted {
   readonly kind: 'accepted';
@@ -52,6 +54,21 @@ export async function submitAll(
   requests: readonly Request[],
   caller: Caller,
 ): Promise<readonly Enqueued[]> {
+  const deciding = decidingCalls(requests);
+  const places = [...new Set(deciding)];
+  const answers = await submitEach(
+    rt,
+    requests.filter((_, at) => deciding[at] === at),
+    caller,
+  );
+  return requests.map(({ unique }, at) => {
+    const answer = answers[places.indexOf(deciding[at] ?? at)] ?? { kind: 'unknown' };
+    const given = deciding[at] !== at && unique?.on === 'return' && answer.kind === 'accepted';
+    return given ? { ...answer, replayed: true } : answer;
+  });
+}
+
+async function submitEach(rt: Runtime, requests: readonly Request[], caller: Caller): Promise<readonly Enqueued[]> {
   const entries = await Promise.all(requests.map((request) => admit(rt, request, caller)));
   const items = entries.flatMap((entry) => ('envelope' in entry ? [entry] : []));
   const committed = await commitAll(rt, items);
@@ -70,6 +87,7 @@ async function admit(rt: Runtime, request: Request, { owner, ...from }: Caller):
     const tokens = [{ token, ttlMs: IDEMPOTENCY_TTL_MS }];
     return admitOnce(rt, request, { scope: `key:${owner}`, tokens, digest: digestOf(request) }, from);
   }
+  if (request.unique !== undefined) return admitUnique(rt, request, request.unique, from);
   const now = rt.clock.now();
   return { envelope: toEnvelope(request, { ...from, id: newId(now, rt.random.bytes(9)), now }), mode: 'new' };
 }
@@ -145,6 +163,8 @@ export interface EnqueueOptions {
   readonly timeLimit?: number;
   readonly softTimeLimit?: number;
   readonly idempotencyKey?: string;
+  /** Which calls are one job, instead of what the task says. Not together with `idempotencyKey`. */
+  readonly unique?: UniqueOptions;
   readonly resultTtl?: number;
   readonly tags?: readonly string[];
   /** Told of the job's end, by a signed POST. */

@@ -11,7 +11,6 @@ import {
   EARLY_WAIT_MS,
   HEARTBEAT_MS,
   LAST_DELIVERY,
-  MAX_LOADED_INPUT_BYTES,
 } from '../core/limits.ts';
 import type { Won } from '../store/claims.ts';
 import { limitsOf, prepareAttempt, runAttempt, type Attempt, type Outcome } from './attempt.ts';
@@ -22,6 +21,7 @@ import { delaySecondsUntil } from './hand-out.ts';
 import { beat, keepLeases } from './heartbeat.ts';
 import { callHook } from './hooks.ts';
 import { claimLimited } from './limited.ts';
+import { crowdedOut, weigh } from './load.ts';
 import { logError, logInfo } from './log.ts';
 import { freeLocks, heed429, reportStarts, type Pass } from './passes.ts';
 import { setResultAside } from './payloads.ts';
@@ -61,18 +61,6 @@ async function waitForTheNearlyDue(rt: Runtime, deliveries: readonly Delivery[])
   if (early.length > 0) await rt.clock.sleep(Math.max(...early));
 }
 
-/** What a batch may load into memory at once of inputs kept aside, in its order; the rest waits for another. */
-function weigh(deliveries: readonly Delivery[]): { light: readonly Delivery[]; heavy: readonly Delivery[] } {
-  let bytes = 0;
-  const light = deliveries.filter(({ envelope }) => {
-    if (envelope.v === 1) return true;
-    if (bytes > 0 && bytes + envelope.inputBytes > MAX_LOADED_INPUT_BYTES) return false;
-    bytes += envelope.inputBytes;
-    return true;
-  });
-  return { light, heavy: deliveries.filter((delivery) => !light.includes(delivery)) };
-}
-
 function secondsApart(rt: Runtime): number {
   return APART_MIN_SECONDS + Math.floor(rt.random.fraction() * (APART_MAX_SECONDS - APART_MIN_SECONDS));
 }
@@ -83,6 +71,7 @@ class BatchRun {
   readonly #deliveries: ReadonlyMap<string, Delivery>;
   readonly #settle: Settle;
   readonly #finisher: Finisher;
+  readonly #crowded = new Set<Attempt>();
   #ran = 0;
   #succeeded = 0;
 
@@ -122,6 +111,7 @@ class BatchRun {
     if (attempts.length === 0) return;
     attempts.sort((a, b) => b.envelope.priority - a.envelope.priority);
     const running = new Set(attempts);
+    for (const attempt of crowdedOut(attempts)) this.#crowded.add(attempt);
     // Looking after those that were not won may have taken long: what was won is still ours, or it is not started.
     if (this.#rt.clock.now() - claimedAt > HEARTBEAT_MS && !(await beat(this.#rt, attempts))) {
       for (const attempt of attempts) attempt.abort(new LeaseLost('Nobody can say whether this job is still ours.'));
@@ -159,7 +149,9 @@ class BatchRun {
     const delivery = this.#deliveries.get(won.id);
     const task = delivery === undefined ? undefined : this.#rt.registry.find(delivery.envelope.task);
     if (delivery === undefined) return [];
-    return [prepareAttempt(this.#rt, task ?? unknownTask(delivery.envelope), delivery.envelope, won, pass)];
+    // A call that came after its message may have changed what it is.
+    const envelope = won.revision ?? delivery.envelope;
+    return [prepareAttempt(this.#rt, task ?? unknownTask(envelope), envelope, won, pass)];
   }
 
   async #runOne(attempt: Attempt, running: Set<Attempt>): Promise<void> {
@@ -186,6 +178,9 @@ class BatchRun {
 
   async #outcomeOf(attempt: Attempt): Promise<Outcome> {
     const now = this.#rt.clock.now();
+    if (this.#crowded.has(attempt)) {
+      return { kind: 'deferred', until: now, reason: 'its batch had no room for its input' };
+    }
     const tooLate = now + limitsOf(attempt).hardMs > this.#endsAt;
     // Or its lease was lost before it began: another attempt has it, and whatever is written now hits no row.
     if (!tooLate && !attempt.job.signal.aborted) return runAttempt(this.#rt, attempt);

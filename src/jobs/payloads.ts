@@ -30,13 +30,17 @@ export type Fetched<T> =
  * An envelope that fits into a message: its input is put aside first where it is too large, unless (`mode` again) the
  * job is there already, and its input with it or long cleared. Rejects where the input could not be kept.
  */
-export async function setInputAside(rt: Runtime, envelope: Envelope, mode: 'new' | 'again'): Promise<Envelope> {
+export async function setInputAside(
+  rt: Runtime,
+  envelope: Envelope,
+  mode: 'new' | 'again',
+  key = inputKey(envelope.id),
+): Promise<Envelope> {
   if (envelope.v !== 1) return envelope;
   const text = JSON.stringify(envelope.input ?? null);
   const bytes = byteLength(text);
   if (bytes <= MAX_INLINE_INPUT_BYTES) return envelope;
   const { v: _, input: __, ...members } = envelope;
-  const key = inputKey(envelope.id);
   if (mode === 'new' || !(await isStored(rt, envelope))) {
     await inTime(rt, rt.inputs.put(key, text, envelope.acceptedAt));
   }

@@ -3,7 +3,7 @@
 import { within } from '../core/deadline.ts';
 import type { Identity, IdentityToken } from '../core/envelope.ts';
 import { STATEMENT_DEADLINE_MS, GUARD_DEADLINE_MS } from '../core/limits.ts';
-import type { KnownToken, TokenAnswer, TokenClaim } from '../durable/replay-guard.ts';
+import type { KnownToken, TokenAnswer, TokenClaim, TokenMove, TokenMoved } from '../durable/replay-guard.ts';
 import { logError } from './log.ts';
 import type { Runtime } from './runtime.ts';
 
@@ -67,8 +67,18 @@ export async function findTokens(
   throw new Error(SILENT);
 }
 
-async function claimToken(rt: Runtime, scope: string, claim: TokenClaim): Promise<TokenAnswer> {
-  const answer = await within(rt.clock, GUARD_DEADLINE_MS, rt.replay.claim(scope, claim));
+/** Claims one token. Rejects where the guard is silent. */
+export async function claimToken(rt: Runtime, scope: string, claim: TokenClaim): Promise<TokenAnswer> {
+  return inTime(rt, rt.replay.claim(scope, claim));
+}
+
+/** Lets a token name another job. Rejects where the guard is silent. */
+export async function moveToken(rt: Runtime, scope: string, move: TokenMove): Promise<TokenMoved> {
+  return inTime(rt, rt.replay.move(scope, move));
+}
+
+async function inTime<T>(rt: Runtime, asking: Promise<T>): Promise<T> {
+  const answer = await within(rt.clock, GUARD_DEADLINE_MS, asking);
   if (answer.inTime) return answer.value;
   throw new Error(SILENT);
 }

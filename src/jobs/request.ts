@@ -20,6 +20,7 @@ import { callbackOf } from './callbacks.ts';
 import { keysOf, withKeys, type LimitKeys } from './limits.ts';
 import type { Registry } from './registry.ts';
 import type { Task } from './task.ts';
+import { keyFault, uniqueOf, uniqueOptions, type Unique } from './unique-key.ts';
 
 /** One thing wrong with a request: where, and what would be right. */
 export interface Fault {
@@ -70,6 +71,7 @@ export const callOptions = z.strictObject({
   time_limit: timeLimit.optional(),
   soft_time_limit: timeLimit.optional(),
   idempotency_key: z.string().min(1).max(MAX_IDEMPOTENCY_KEY_CHARS).optional(),
+  unique: uniqueOptions.optional(),
   result_ttl: z.int().positive().max(MAX_AHEAD_SECONDS).optional(),
   tags: z.array(z.string().min(1).max(MAX_TAG_CHARS)).max(MAX_TAGS).optional(),
   callback_url: callbackUrl.optional(),
@@ -94,6 +96,8 @@ export interface Request {
   readonly options: CallOptions;
   /** What its rate limits and locks are told apart by. */
   readonly keys?: LimitKeys;
+  /** What makes it the same job as another call. */
+  readonly unique?: Unique;
 }
 
 /** Reads one call. `body` is parsed JSON from outside. */
@@ -127,7 +131,17 @@ export function checkRequest(request: Request): Checked<Request> {
   }
   const keys = keysOf(task, parsed.data);
   if (!keys.ok) return invalid('input', keys.problem);
-  return { ok: true, value: { ...request, keys: keys.value } };
+  const unique = uniqueOf(request, parsed.data);
+  if (!unique.ok) return unique;
+  const value = { ...request, keys: keys.value };
+  return { ok: true, value: unique.value === undefined ? value : { ...value, unique: unique.value } };
+}
+
+/** The same call under an idempotency key. */
+export function withKey(request: Request, key: string): Checked<Request> {
+  const fault = request.unique === undefined ? undefined : keyFault(request);
+  if (fault !== undefined) return { ok: false, kind: 'invalid', faults: [fault] };
+  return { ok: true, value: { ...request, options: { ...request.options, idempotency_key: key } } };
 }
 
 /** What an envelope says beside the request itself. */

@@ -8,7 +8,14 @@ import type { Rate } from '../core/rate.ts';
 import type { LeaseAnswer, LeaseAsk } from '../durable/lock-table.ts';
 import type { RateLimiter } from '../durable/rate-limiter.ts';
 import type { StartAnswer, StartAsk } from '../durable/rate-window.ts';
-import type { KnownToken, ReplayGuard, TokenAnswer, TokenClaim } from '../durable/replay-guard.ts';
+import type {
+  KnownToken,
+  ReplayGuard,
+  TokenAnswer,
+  TokenClaim,
+  TokenMove,
+  TokenMoved,
+} from '../durable/replay-guard.ts';
 import type { SemaphoreObject } from '../durable/semaphore.ts';
 import { platformQueues } from '../queues.ts';
 import { d1Database, type DatabaseSize, type StatementCounts } from '../store/d1.ts';
@@ -31,9 +38,11 @@ export interface Isolate {
   idleRepairAt: number;
 }
 
-/** The replay guard of one scope (a provider, a key owner). Rejects where it cannot answer. */
+/** The replay guard of one scope (a provider, a key owner, a unique task). Rejects where it cannot answer. */
 export interface Replay {
   claim(scope: string, claim: TokenClaim): Promise<TokenAnswer>;
+  /** Lets a token name another job, if it still names the one it is moved from. */
+  move(scope: string, move: TokenMove): Promise<TokenMoved>;
   /** Those of the tokens that are claimed. Writes nothing. */
   find(scope: string, tokens: readonly string[], now: number): Promise<readonly KnownToken[]>;
 }
@@ -106,6 +115,7 @@ export function createRuntime(
     random: systemRandomness,
     replay: {
       claim: async (scope, claim) => guardOf(env.REPLAY_GUARD, scope, shardOf(claim.token)).claim(claim),
+      move: async (scope, move) => guardOf(env.REPLAY_GUARD, scope, shardOf(move.token)).move(move),
       find: async (scope, tokens, now) => {
         const shards = Map.groupBy(tokens, shardOf);
         const asked = [...shards].map(([shard, some]) => guardOf(env.REPLAY_GUARD, scope, shard).find(some, now));

@@ -9,6 +9,7 @@ import {
   DEFAULT_MAX_RETRIES,
   DEFAULT_RESULT_TTL_SECONDS,
   DEFAULT_SOFT_SECONDS,
+  MAX_AHEAD_SECONDS,
   MAX_RETRIES,
   MAX_TIME_LIMIT_SECONDS,
 } from '../core/limits.ts';
@@ -19,6 +20,7 @@ import type { QueueName } from '../queues.ts';
 import type { EnqueueOptions } from './enqueue.ts';
 import type { Once } from './child.ts';
 import type { Deferral } from './outcome.ts';
+import type { UniqueTask } from './unique-key.ts';
 
 /** What a task is given of the job it runs for. */
 export interface Job {
@@ -111,6 +113,8 @@ export interface Task<Schema extends z.ZodType = z.ZodType, Output = unknown> {
   readonly on: readonly string[];
   /** Its input and result leave every store when its result expires; a dead letter keeps its input until resolved. */
   readonly sensitive: boolean;
+  /** Which of its calls are one job, where a call does not say so itself. */
+  readonly unique: UniqueTask<z.output<Schema>> | undefined;
   /**
    * The input of a new run, where the old one names objects in R2 that leave with their job: copies them for the new
    * one. undefined where they are gone.
@@ -148,13 +152,17 @@ const TASK_NAME = /^[a-z][a-z0-9_.]{0,99}$/;
 export function defineTask<Schema extends z.ZodType, Output>(
   definition: TaskDefinition<Schema, Output>,
 ): Task<Schema, Output> {
-  const { name, retry, timeLimit } = definition;
+  const { name, retry, timeLimit, unique } = definition;
   const hardSeconds = timeLimit?.hardSeconds ?? Math.max(DEFAULT_HARD_SECONDS, timeLimit?.softSeconds ?? 0);
   const softSeconds = timeLimit?.softSeconds ?? Math.min(DEFAULT_SOFT_SECONDS, hardSeconds);
   if (!TASK_NAME.test(name))
     throw new Error(`Task name ${JSON.stringify(name)}: lower case, digits, "_" and ".", please.`);
   if (softSeconds <= 0 || softSeconds > hardSeconds || hardSeconds > MAX_TIME_LIMIT_SECONDS) {
     throw new Error(`Task ${name}: time limits must be 0 < soft ≤ hard ≤ ${String(MAX_TIME_LIMIT_SECONDS)} s.`);
+  }
+  if (unique?.on === 'debounce' && unique.for === undefined) throw new Error(`Task ${name}: debounce wants "for".`);
+  if (unique?.for !== undefined && !(unique.for > 0 && unique.for <= MAX_AHEAD_SECONDS)) {
+    throw new Error(`Task ${name}: unique "for" must be 0 < seconds ≤ ${String(MAX_AHEAD_SECONDS)}.`);
   }
   if (retry?.max !== undefined && (retry.max < 0 || retry.max > MAX_RETRIES)) {
     throw new Error(`Task ${name}: at most ${String(MAX_RETRIES)} retries.`);
@@ -178,6 +186,7 @@ export function defineTask<Schema extends z.ZodType, Output>(
     longOnDefault: definition.longOnDefault,
     resultTtlSeconds: definition.resultTtlSeconds ?? DEFAULT_RESULT_TTL_SECONDS,
     sensitive: definition.sensitive ?? false,
+    unique: definition.unique,
   };
 }
 

@@ -16,7 +16,7 @@ import { submit, submitAll, type Enqueued } from '../jobs/enqueue.ts';
 import { findJob, listJobs, revoke, runAgain, waitForJob } from '../jobs/inspect.ts';
 import { jobHead, jobJson, statusUrl } from '../jobs/job-json.ts';
 import { fetchPayload, payloadOfRow } from '../jobs/payloads.ts';
-import { faultsOf, queueName, readCall, type Checked, type Request as JobRequest } from '../jobs/request.ts';
+import { faultsOf, queueName, readCall, withKey, type Checked, type Request as JobRequest } from '../jobs/request.ts';
 import type { App } from './app.ts';
 import { may, needs } from './auth.ts';
 import { readJson, readOptionalJson } from './body.ts';
@@ -188,7 +188,7 @@ function withHeaderKey(request: Checked<JobRequest>, header: string | undefined)
   if (options.idempotency_key !== undefined && options.idempotency_key !== header) {
     return fault('differs from options.idempotency_key');
   }
-  return { ok: true, value: { ...request.value, options: { ...options, idempotency_key: header } } };
+  return withKey(request.value, header);
 }
 
 function failureOf({ kind, faults }: Checked<JobRequest> & { ok: false }): Failure {

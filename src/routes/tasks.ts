@@ -21,5 +21,6 @@ function taskJson(task: Task): Record<string, unknown> {
     soft_time_limit: task.timeLimit.softSeconds,
     time_limit: task.timeLimit.hardSeconds,
     result_ttl: task.resultTtlSeconds,
+    unique: task.unique === undefined ? null : { for: task.unique.for ?? null, on: task.unique.on ?? 'return' },
   };
 }

@@ -9,15 +9,17 @@ import { STATES, type State } from '../core/states.ts';
 export interface NewRow {
   readonly envelope: Envelope;
   readonly sentAt: number | null;
+  /** Whoever claimed its key may make the same job of another call: this row wins over that message. */
+  readonly revised?: true;
 }
 
 const INSERT = `
 INSERT INTO jobs (id, v, task, queue, state, priority, input, options, tags, source, parent_id, retry_of,
-                  created_at, due_at, expires_at, sent_at, input_key, input_bytes)
+                  created_at, due_at, expires_at, sent_at, input_key, input_bytes, revised)
 SELECT value ->> 0, value ->> 14, value ->> 1, value ->> 2,
        iif((value ->> 3) > ?2, 'SCHEDULED', 'PENDING'),
        value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10,
-       value ->> 11, value ->> 3, value ->> 12, value ->> 13, value ->> 15, value ->> 16
+       value ->> 11, value ->> 3, value ->> 12, value ->> 13, value ->> 15, value ->> 16, value ->> 17
 FROM json_each(?1)
 WHERE true`;
 
@@ -47,8 +49,23 @@ export function insertJobIf(
   };
 }
 
+/** One row that is made while `condition` holds, or else `update`s the one that has its id. See unique.ts. */
+export function insertJobOr(
+  row: NewRow,
+  now: number,
+  condition: string,
+  update: string,
+  params: readonly (string | number)[],
+): Statement {
+  return {
+    name: 'unique',
+    sql: `${INSERT} AND ${condition} ON CONFLICT (id) DO UPDATE ${update}`,
+    params: [JSON.stringify([columns(row)]), now, ...params],
+  };
+}
+
 // An array per row, not an object: the keys would cost more bytes than the values.
-function columns({ envelope: job, sentAt }: NewRow): readonly (string | number | null)[] {
+function columns({ envelope: job, sentAt, revised }: NewRow): readonly (string | number | null)[] {
   return [
     job.id,
     job.task,
@@ -67,6 +84,7 @@ function columns({ envelope: job, sentAt }: NewRow): readonly (string | number |
     job.v,
     job.v === 1 ? null : job.inputKey,
     job.v === 1 ? null : job.inputBytes,
+    revised === true ? 1 : 0,
   ];
 }
 

@@ -5,7 +5,7 @@ import { LEASE_MS, MAX_LOST } from '../core/limits.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { FINAL_SQL, STATES, guard, target, type State } from '../core/states.ts';
 import { pausedQueues } from './queue-controls.ts';
-import type { AttemptRecord, JobError } from './rows.ts';
+import { REVISION, revision, type AttemptRecord, type JobError } from './rows.ts';
 
 /**
  * Takes every job of `ids` that may run now; one whose attempt has vanished before only where it is to run `alone`.
@@ -24,7 +24,7 @@ WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND (
     AND (lost = 0 OR ?4) AND queue NOT IN ${pausedQueues('?3')})
   OR (state = ${target('claim')} AND claim_token = ?2)
 )
-RETURNING id, attempt, claim, input_key, input_bytes`,
+RETURNING id, attempt, claim, input_key, input_bytes, ${REVISION} AS revision`,
     params: [JSON.stringify(ids), token, now, alone ? 1 : 0],
   };
 }
@@ -36,6 +36,8 @@ const wonRow = z
     claim: z.int(),
     input_key: z.string().nullable(),
     input_bytes: z.int().nullable(),
+    /** The whole job where its row wins over the message that brought it. */
+    revision,
   })
   .readonly();
 export type Won = z.infer<typeof wonRow>;
@@ -50,7 +52,8 @@ export function selectUnwon(ids: readonly string[], now: number): Statement {
     name: 'unwon',
     sql: `SELECT id, state, claim, lost, due_at, expires_at, sent_at, lease_until, started_at,
   queue IN ${pausedQueues('?2')} AS paused,
-  (SELECT paused_until FROM queue_controls AS control WHERE control.queue = jobs.queue) AS paused_until
+  (SELECT paused_until FROM queue_controls AS control WHERE control.queue = jobs.queue) AS paused_until,
+  ${REVISION} AS revision
 FROM jobs WHERE id IN (SELECT value FROM json_each(?1))`,
     params: [JSON.stringify(ids), now],
   };
@@ -69,6 +72,8 @@ const unwonRow = z
     started_at: z.number().nullable(),
     paused: z.int(),
     paused_until: z.number().nullable(),
+    /** The whole job where a later call has changed it. */
+    revision,
   })
   .readonly();
 export type Unwon = z.infer<typeof unwonRow>;

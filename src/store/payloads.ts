@@ -10,6 +10,11 @@ export function inputKey(jobId: string): string {
   return `inputs/${jobId}`;
 }
 
+/** Where an input is kept that takes the place of another: beside it, since nobody knows yet which of them counts. */
+export function revisedInputKey(jobId: string, nonce: string): string {
+  return `inputs/${jobId}.${nonce}`;
+}
+
 /** Where the raw body of a webhook is kept. */
 export function rawKey(provider: string, jobId: string): string {
   return `webhooks/${provider}/${jobId}`;
@@ -20,7 +25,7 @@ export function isRaw(key: string): boolean {
   return key.startsWith('webhooks/');
 }
 
-const OURS = /^(?:inputs|webhooks\/[a-z]+)\/([^/]+)$/;
+const OURS = /^(?:inputs|webhooks\/[a-z]+)\/([^/.]+)(?:\.[^/]+)?$/;
 
 /** The job an object is kept for; undefined where the key is none of ours, but a task's. */
 export function jobOfKey(key: string): string | undefined {

@@ -104,7 +104,10 @@ const envelopeRow = jobRow.unwrap().pick({
 
 /** The message of a stored job, as acceptance would have made it. */
 export function readEnvelope(row: Row): Envelope {
-  const job = envelopeRow.parse(row);
+  return envelopeOf(envelopeRow.parse(row));
+}
+
+function envelopeOf(job: z.infer<typeof envelopeRow>): Envelope {
   const members = {
     id: job.id,
     task: job.task,
@@ -122,6 +125,14 @@ export function readEnvelope(row: Row): Envelope {
   const aside = asideOf(job);
   return aside === undefined ? { v: 1, ...members, input: job.input } : { v: 2, ...members, ...aside };
 }
+
+/** SQL: the columns of {@link readEnvelope} as JSON where a later call has changed them, else NULL at no cost. */
+export const REVISION = `iif(revised > 0, json_object(${ENVELOPE_COLUMNS.split(', ')
+  .map((column) => `'${column}', ${column}`)
+  .join(', ')}), NULL)`;
+
+/** What {@link REVISION} returned. */
+export const revision = json.pipe(envelopeRow.transform(envelopeOf)).nullable();
 
 /** Where the input of a row is kept that does not have it itself. */
 export function asideOf(row: Pick<JobRow, 'input_key' | 'input_bytes'>): InputAside | undefined {

@@ -63,5 +63,6 @@ export function attemptOf({ attempt = 1, policy, options, clock = manualClock(NO
     claim: attempt,
     input_key: null,
     input_bytes: null,
+    revision: null,
   });
 }

@@ -92,8 +92,7 @@ const FORMATS: ReadonlyMap<string, fc.Arbitrary<string>> = new Map([
   ['date-time', instant],
 ]);
 
-/** The options of a call, each by itself as it should be. */
-export const goodOptions = fc.record(
+const anyOptions = fc.record(
   {
     countdown: seconds,
     eta: when,
@@ -111,6 +110,19 @@ export const goodOptions = fc.record(
     ),
     tags: fc.array(fc.string({ minLength: 1, maxLength: 100 }), { maxLength: 20 }),
     callback_url: fc.webUrl(),
+    unique: fc.record(
+      {
+        key: fc.constantFrom('k', 'k'.repeat(255)),
+        for: fc.integer({ min: 1, max: 1e6 }),
+        on: fc.constantFrom('return', 'replace'),
+      },
+      { requiredKeys: [], noNullPrototype: true },
+    ),
   },
   { requiredKeys: [], noNullPrototype: true },
+);
+
+/** The options of a call, each by itself as it should be; at most one of those that make it another's repetition. */
+export const goodOptions = anyOptions.map(({ unique, ...others }) =>
+  unique === undefined || others.idempotency_key !== undefined ? others : { ...others, unique },
 );

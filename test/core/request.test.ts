@@ -8,7 +8,7 @@ import { byteLength, type Json } from '../../src/core/json.ts';
 import { MAX_PAYLOAD_BYTES, MAX_SEND_BYTES } from '../../src/core/limits.ts';
 import { createRegistry } from '../../src/jobs/registry.ts';
 import { readCall, toEnvelope, type Checked, type Fault, type Request } from '../../src/jobs/request.ts';
-import { defineTask } from '../../src/jobs/task.ts';
+import { defineTask, type Task, type TaskDefinition } from '../../src/jobs/task.ts';
 import { debugTasks, tasks } from '../../src/tasks/index.ts';
 import { anyJson, distorted, goodOptions, likeSchema } from './calls.ts';
 
@@ -178,6 +178,15 @@ describe('the options of a call', () => {
     ['a soft limit above the hard one', { soft_time_limit: 31, time_limit: 30 }, 'options.soft_time_limit'],
     ['an empty idempotency key', { idempotency_key: '' }, 'options.idempotency_key'],
     ['an idempotency key of 256', { idempotency_key: 'k'.repeat(256) }, 'options.idempotency_key'],
+    ['an idempotency key of what is unique', { idempotency_key: 'k', unique: { key: 'u' } }, 'options.unique'],
+    ['an empty unique key', { unique: { key: '' } }, 'options.unique.key'],
+    ['a unique key of 256', { unique: { key: 'u'.repeat(256) } }, 'options.unique.key'],
+    ['a unique key for no time', { unique: { for: 0 } }, 'options.unique.for'],
+    ['debounce without its time', { unique: { on: 'debounce' } }, 'options.unique.for'],
+    ['another way to be unique', { unique: { on: 'skip' } }, 'options.unique.on'],
+    ['a member unique does not have', { unique: { keys: [] } }, 'options.unique.keys'],
+    ['debounce in an hour', { countdown: 3_600, unique: { for: 5, on: 'debounce' } }, 'options.countdown'],
+    ['debounce at a time', { eta: 3_600, unique: { for: 5, on: 'debounce' } }, 'options.eta'],
     ['results kept for no time', { result_ttl: 0 }, 'options.result_ttl'],
     ['21 tags', { tags: Array.from({ length: 21 }, String) }, 'options.tags'],
     ['an empty tag', { tags: ['a', ''] }, 'options.tags[1]'],
@@ -373,6 +382,67 @@ describe('a call of any kind', () => {
       }),
       { numRuns: 2_000 },
     );
+  });
+});
+
+describe('what makes two calls one job', () => {
+  const uniqueTask = (unique: TaskDefinition<typeof city, null>['unique']): Task =>
+    defineTask({ name: 'weather', queue: 'default', input: city, run: () => null, ...(unique && { unique }) });
+  const city = z.object({ city: z.string(), days: z.number().default(1) });
+  const uniqueOf = (unique: Parameters<typeof uniqueTask>[0], input: Json, options: Json = {}): Checked<Request> =>
+    readCall(createRegistry([uniqueTask(unique)]), { task: 'weather', input, options });
+  const tokenOf = (...given: Parameters<typeof uniqueOf>): string | undefined => {
+    const checked = uniqueOf(...given);
+    if (!checked.ok) expect.fail(JSON.stringify(checked.faults));
+    return checked.value.unique?.token;
+  };
+
+  it('is nothing unless the call or its task says so', () => {
+    expect(tokenOf(undefined, { city: 'Rome' })).toBeUndefined();
+  });
+
+  it('is the input where there is no key, whatever the order of its members', () => {
+    const own: Json = { unique: {} };
+    const token = tokenOf(undefined, { city: 'Rome', days: 2 }, own);
+    expect(tokenOf(undefined, { days: 2, city: 'Rome' }, own)).toBe(token);
+    expect(tokenOf({}, { days: 2, city: 'Rome' })).toBe(token);
+    expect(tokenOf(undefined, { city: 'Rome', days: 3 }, own)).not.toBe(token);
+  });
+
+  it('is the key where there is one, whatever the input', () => {
+    const own: Json = { unique: { key: 'Rome' } };
+    expect(tokenOf(undefined, { city: 'Rome' }, own)).toBe(tokenOf(undefined, { city: 'Oslo' }, own));
+    expect(tokenOf(undefined, { city: 'Rome' }, own)).not.toBe(tokenOf(undefined, { city: 'Rome' }, { unique: {} }));
+  });
+
+  it('is what the task makes of the input as its schema gives it, unless the call has its own', () => {
+    const byDays: Parameters<typeof uniqueTask>[0] = { key: ({ days }) => `days ${String(days)}` };
+    expect(tokenOf(byDays, { city: 'Rome' })).toBe(tokenOf(byDays, { city: 'Oslo', days: 1 }));
+    expect(tokenOf(byDays, { city: 'Rome' }, { unique: { key: 'mine' } })).toBe(
+      tokenOf(undefined, { city: 'Oslo' }, { unique: { key: 'mine' } }),
+    );
+    // Without a key of its own it is its input: what the task says does not apply to it.
+    expect(tokenOf(byDays, { city: 'Rome' }, { unique: {} })).not.toBe(tokenOf(byDays, { city: 'Rome' }));
+  });
+
+  it('is refused where the task can make no key, and where the call has an idempotency key as well', () => {
+    const fails: Parameters<typeof uniqueTask>[0] = {
+      key: () => {
+        throw new Error('no key');
+      },
+    };
+    expect(uniqueOf(fails, { city: 'Rome' })).toMatchObject({ faults: [{ path: 'options.unique' }] });
+    const withKey = uniqueOf({}, { city: 'Rome' }, { idempotency_key: 'k' });
+    expect(withKey).toMatchObject({ faults: [{ path: 'options.unique' }] });
+    expect(JSON.stringify(withKey)).toContain('the task weather');
+    expect(uniqueOf({ on: 'debounce', for: 5 }, { city: 'Rome' }, { countdown: 1 })).toMatchObject({
+      faults: [{ path: 'options.countdown' }],
+    });
+  });
+
+  it('of a task that is defined wrong never deploys', () => {
+    expect(() => uniqueTask({ on: 'debounce' })).toThrow('debounce');
+    expect(() => uniqueTask({ for: 0 })).toThrow('for');
   });
 });
 

@@ -19,8 +19,8 @@ const EVENTS = Object.keys(TRANSITIONS) as Transition[];
 
 // Written out again, so that a slip in the table cannot agree with itself.
 const ALLOWED: Readonly<Record<State, Readonly<Partial<Record<Transition, State>>>>> = {
-  PENDING: { wait: 'PENDING', claim: 'STARTED', revoke: 'REVOKED', expire: 'REVOKED' },
-  SCHEDULED: { wait: 'PENDING', claim: 'STARTED', revoke: 'REVOKED', expire: 'REVOKED' },
+  PENDING: { wait: 'PENDING', claim: 'STARTED', revoke: 'REVOKED', expire: 'REVOKED', revise: 'PENDING' },
+  SCHEDULED: { wait: 'PENDING', claim: 'STARTED', revoke: 'REVOKED', expire: 'REVOKED', revise: 'PENDING' },
   STARTED: {
     succeed: 'SUCCESS',
     fail: 'FAILURE',

@@ -51,6 +51,47 @@ test('a token is free again after its time', async () => {
   expect(await stub.claim(claim('t', 'job-2', '', NOW + 60_000))).toMatchObject({ verdict: 'fresh', jobId: 'job-2' });
 });
 
+test('a token is extended by a claim that asks for it, never shortened, and stays the job it is', async () => {
+  const stub = guard('extend');
+  await stub.claim(claim('t', 'job-1'));
+  const later = { ...claim('t', 'job-2', '', NOW + 30_000), extend: true };
+  expect(await stub.claim(later)).toEqual({ verdict: 'duplicate', jobId: 'job-1', claimedAt: NOW });
+  await stub.claim({ ...later, ttlMs: 1 });
+  expect(await stub.claim(claim('t', 'job-3', '', NOW + 89_999))).toMatchObject({ jobId: 'job-1' });
+  expect(await stub.claim(claim('t', 'job-3', '', NOW + 90_000))).toMatchObject({ verdict: 'fresh' });
+});
+
+test('of many moves of a token from one job exactly one is made, and all are told of it', async () => {
+  const stub = guard('move');
+  await stub.claim(claim('t', 'job-1'));
+  const move = (from: string, to: string, now = NOW + 5): Parameters<ReplayGuard['move']>[0] => ({
+    token: 't',
+    from,
+    to,
+    ttlMs: 60_000,
+    now,
+  });
+  const answers = await Promise.all(
+    Array.from({ length: 20 }, (_, at) => stub.move(move('job-1', `next-${String(at)}`))),
+  );
+  expect(answers.filter(({ moved }) => moved)).toHaveLength(1);
+  expect(new Set(answers.map(({ jobId, claimedAt }) => `${jobId} ${String(claimedAt)}`)).size).toBe(1);
+  const winner = answers[0]?.jobId ?? '';
+  expect(await stub.claim(claim('t', 'job-9', '', NOW + 60_000))).toMatchObject({ jobId: winner, claimedAt: NOW + 5 });
+  // Its answer was lost: the same move again is the same move.
+  expect(await stub.move(move('job-1', winner, NOW + 9))).toEqual({ moved: true, jobId: winner, claimedAt: NOW + 5 });
+  // What names nothing any more is free.
+  expect(await stub.move(move('job-1', 'job-8', NOW + 60_005))).toMatchObject({ moved: true, jobId: 'job-8' });
+});
+
+test('a token that lives for years does not keep those beside it from being forgotten', async () => {
+  const stub = guard('years');
+  const alarm = (): Promise<number | null> => runInDurableObject(stub, (_instance, state) => state.storage.getAlarm());
+  await stub.claim({ ...claim('long', 'job-1'), ttlMs: 20 * 365 * 86_400_000 });
+  await stub.claim(claim('short', 'job-2'));
+  expect(await alarm()).toBe(NOW + 3_600_000);
+});
+
 test('the alarm forgets what has expired, and nothing else', async () => {
   const stub = guard('alarm');
   await stub.claim(claim('live', 'job-1'));

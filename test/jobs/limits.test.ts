@@ -376,6 +376,25 @@ test('a wake that overtakes the park is not undone by it: the job asks again, an
   expect((await bench.job(id)).state).toBe('SUCCESS');
 });
 
+test('a parked job whose place is taken asks for the lock of the key it has now', async () => {
+  const spans: Span[] = [];
+  const task = recorded(spans, { concurrency: { key: ({ key }) => key, limit: 1 } }, () => 'done');
+  const bench = new Bench({ tasks: [task] });
+  const unique = { key: 'one', on: 'replace' };
+  const { id } = await bench.enqueue({ task: task.name, input: { key: 'a' }, options: { unique } });
+  await bench.rt.locks.take('test.limited/lock/a', 1, 'other', { job: 'another', priority: 5, since: 0 });
+  const first = bench.queues.take().map(({ envelope }) => envelope);
+  expect(await bench.deliver(first)).toEqual([{ id, answer: 'ack' }]);
+  expect((await bench.enqueue({ task: task.name, input: { key: 'b' }, options: { unique } })).id).toBe(id);
+  const second = bench.queues.take().map(({ envelope }) => envelope);
+  expect(second).toHaveLength(1);
+  // Whichever message brings it: the old one knows only of the old key.
+  await bench.deliver(first);
+  expect(spans.map(({ key }) => key)).toEqual(['b']);
+  await bench.deliver(second);
+  expect(spans).toHaveLength(1);
+});
+
 test('an input that makes no key is refused by name, before anything is taken', async () => {
   const task = defineTask({
     name: 'test.keyless',

@@ -27,6 +27,7 @@ import {
   takeSuspects,
   writeMark,
 } from '../../src/store/sweeps.ts';
+import { selectNamed, takePlace } from '../../src/store/unique.ts';
 import { expireJobs, oweJobs } from '../../src/store/waiting.ts';
 import { Bench, emptyDatabase, FastClock, seeded, START } from '../worker/bench.ts';
 
@@ -209,6 +210,10 @@ async function measureAll(): Promise<ReadonlyMap<string, Measured>> {
       now + 1,
     ),
   ]);
+  await note('unique: look', (run) => [selectNamed(first(bad, run), now, 'default')]);
+  await note('unique: take a place', (run) =>
+    (bad[run] ?? []).map((envelope) => takePlace({ envelope, sentAt: now, revised: true }, now, false)),
+  );
   for (let run = 0; run < bad.length; run += 1) await db.run(claimJobs(ids(bad, run), 'token', now, false));
   await note('lapsed', () => [selectLapsed(QUEUE_NAMES, now + 100_000, WIDTH)]);
   await note('lose', (run) => [

@@ -171,6 +171,14 @@ function replayOf(world: World, caller: Invocation): Replay {
         effect: () => world.stores.claim(scope, claim),
         failure: () => new Error('The Durable Object was reset.'),
       }),
+    move: (scope, move) =>
+      remote(world, caller, {
+        side: REPLAY,
+        name: `replay guard ${move.token} moves`,
+        jobs: () => [move.from, move.to],
+        effect: () => world.stores.move(scope, move),
+        failure: () => new Error('The Durable Object was reset.'),
+      }),
     find: () => Promise.reject(new Error('No task of the simulator asks which tokens are claimed.')),
   };
 }

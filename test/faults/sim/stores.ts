@@ -1,7 +1,7 @@
 // What stands beside the database: kept inputs and results, and whose token is whose.
 
 import type { Kept } from '../../../src/core/ports.ts';
-import type { TokenAnswer, TokenClaim } from '../../../src/durable/replay-guard.ts';
+import type { TokenAnswer, TokenClaim, TokenMove, TokenMoved } from '../../../src/durable/replay-guard.ts';
 
 const PAGE = 500;
 
@@ -11,15 +11,26 @@ export class Stores {
   readonly #tokens = new Map<string, { jobId: string; digest: string; claimedAt: number; expiresAt: number }>();
 
   /** As the replay guard answers. */
-  claim(scope: string, { token, jobId, digest, ttlMs, now }: TokenClaim): TokenAnswer {
+  claim(scope: string, { token, jobId, digest, ttlMs, now, extend }: TokenClaim): TokenAnswer {
     const key = `${scope}\n${token}`;
     const known = this.#tokens.get(key);
     if (known !== undefined && known.expiresAt > now) {
+      if (extend === true) known.expiresAt = Math.max(known.expiresAt, now + ttlMs);
       const verdict = known.digest === digest ? 'duplicate' : 'conflict';
       return { verdict, jobId: known.jobId, claimedAt: known.claimedAt };
     }
     this.#tokens.set(key, { jobId, digest, claimedAt: now, expiresAt: now + ttlMs });
     return { verdict: 'fresh', jobId, claimedAt: now };
+  }
+
+  move(scope: string, { token, from, to, ttlMs, now }: TokenMove): TokenMoved {
+    const key = `${scope}\n${token}`;
+    const known = this.#tokens.get(key);
+    if (known !== undefined && known.expiresAt > now && known.jobId !== from) {
+      return { moved: known.jobId === to, jobId: known.jobId, claimedAt: known.claimedAt };
+    }
+    this.#tokens.set(key, { jobId: to, digest: known?.digest ?? '', claimedAt: now, expiresAt: now + ttlMs });
+    return { moved: true, jobId: to, claimedAt: now };
   }
 
   listInputs(cursor: string | undefined): { kept: readonly Kept[]; next: string | undefined } {

@@ -376,6 +376,37 @@ test('a wake that overtakes the park is not undone by it: the job asks again, an
   expect((await bench.job(id)).state).toBe('SUCCESS');
 });
 
+test('a grant that has run out before its handler could begin is not used, and costs no attempt', async () => {
+  const spans: Span[] = [];
+  const task = recorded(spans, { rateLimit: '10/s' });
+  let stale = true;
+  const bench = new Bench({
+    tasks: [task],
+    ports: ({ rates }) => ({
+      rates: {
+        ...methodsOf(rates),
+        reserve: async (...asked) => {
+          const answers = await rates.reserve(...asked);
+          return stale ? answers.map((each) => ({ ...each, validMs: 0 })) : answers;
+        },
+      },
+    }),
+  });
+  const { id } = await bench.enqueue({ task: task.name, input: {} });
+  const messages = bench.queues.take().map(({ envelope }) => envelope);
+  expect(await bench.deliver(messages)).toEqual([{ id, answer: { delaySeconds: 1 } }]);
+  expect(await bench.job(id)).toMatchObject({
+    state: 'PENDING',
+    attempt: 0,
+    waiting_for: 'the rate limit of test.limited (10/s)',
+  });
+  stale = false;
+  await bench.clock.sleep(1_000);
+  await bench.deliver(messages);
+  expect(await attemptsOf(bench, [id])).toEqual([['SUCCESS', 1]]);
+  expect(spans).toHaveLength(1);
+});
+
 test('a parked job whose place is taken asks for the lock of the key it has now', async () => {
   const spans: Span[] = [];
   const task = recorded(spans, { concurrency: { key: ({ key }) => key, limit: 1 } }, () => 'done');

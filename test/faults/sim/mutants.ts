@@ -174,6 +174,42 @@ export const MUTANTS: readonly Mutant[] = [
     replace: 'if (lapsed.length >= 0)',
   },
   {
+    name: 'grant-of-another-claim',
+    file: 'durable/rate-window.ts',
+    find: 'slot.claim === claim && ',
+    replace: '',
+  },
+  {
+    name: 'slot-free-too-soon',
+    file: 'durable/rate-window.ts',
+    find: 'frees_at: now + rate.periodMs }',
+    replace: 'frees_at: slot.granted_at + rate.periodMs }',
+  },
+  {
+    name: 'start-after-its-lease',
+    file: 'jobs/passes.ts',
+    find: 'now - pass.askedAt > LEASE_MS - 2 * HEARTBEAT_MS',
+    replace: 'false',
+  },
+  {
+    name: 'lease-freed-by-anybody',
+    file: 'durable/lock-table.ts',
+    find: 'DELETE FROM leases WHERE job = ? AND token = ?`, job, token)',
+    replace: 'DELETE FROM leases WHERE job = ?`, job)',
+  },
+  {
+    name: 'lease-elsewhere-not-taken-over',
+    file: 'jobs/passes.ts',
+    find: 'stale ? pass.locks : pass.elsewhere',
+    replace: 'stale ? pass.locks : []',
+  },
+  {
+    name: 'admitted-without-the-limit',
+    file: 'jobs/execute.ts',
+    find: 'return task !== undefined && isLimited(task, envelope);',
+    replace: 'return false;',
+  },
+  {
     name: 'silent-database-accepted',
     file: 'jobs/flush.ts',
     find: "taken: row === 'created' || row === 'exists' || sendings.get(id) === 'sent',",

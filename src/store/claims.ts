@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { LEASE_MS, MAX_LOST } from '../core/limits.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { FINAL_SQL, STATES, guard, target, type State } from '../core/states.ts';
-import { pausedQueues } from './queue-controls.ts';
+import { pauseColumns, pausedQueues } from './queue-controls.ts';
 import type { AttemptRecord, JobError } from './rows.ts';
 
 /**
@@ -49,8 +49,7 @@ export function selectUnwon(ids: readonly string[], now: number): Statement {
   return {
     name: 'unwon',
     sql: `SELECT id, state, claim, lost, due_at, expires_at, sent_at, lease_until, started_at,
-  queue IN ${pausedQueues('?2')} AS paused,
-  (SELECT paused_until FROM queue_controls AS control WHERE control.queue = jobs.queue) AS paused_until
+  ${pauseColumns('?2')}
 FROM jobs WHERE id IN (SELECT value FROM json_each(?1))`,
     params: [JSON.stringify(ids), now],
   };

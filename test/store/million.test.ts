@@ -10,7 +10,8 @@ import { claimJobs, finishJobs, heartbeat, loseJobs, selectUnwon } from '../../s
 import type { Finish } from '../../src/store/claims.ts';
 import { d1Database, type StatementCounts } from '../../src/store/d1.ts';
 import { recordFailures } from '../../src/store/dead-letters.ts';
-import { revokeJob, selectJob, selectJobs } from '../../src/store/reads.ts';
+import { selectJob, selectJobs } from '../../src/store/reads.ts';
+import { revokeJob } from '../../src/store/revoke.ts';
 import {
   clearPayloads,
   deleteOld,
@@ -192,7 +193,7 @@ async function measureAll(): Promise<ReadonlyMap<string, Measured>> {
     ),
   ]);
   await note('finish: success', (run) => [finishJobs(ids(good, run).map((id) => finishOf(id, 'SUCCESS')))]);
-  await note('get', (run) => [selectJob(first(good, run))]);
+  await note('get', (run) => [selectJob(first(good, run), now)]);
 
   for (const each of bad)
     await db.run(

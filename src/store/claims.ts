@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { LEASE_MS, MAX_LOST } from '../core/limits.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { FINAL_SQL, STATES, guard, target, type State } from '../core/states.ts';
-import { pauseColumns, pausedQueues } from './queue-controls.ts';
+import { isPaused, pauseColumns } from './queue-controls.ts';
 import type { AttemptRecord, JobError } from './rows.ts';
 
 /**
@@ -21,7 +21,7 @@ export function claimJobs(ids: readonly string[], token: string, now: number, al
   state = ${target('claim')}, claim_token = ?2, started_at = ?3, waiting_for = NULL, parked_for = NULL
 WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND (
   (${guard('claim')} AND due_at <= ?3 AND (expires_at IS NULL OR expires_at > ?3 OR started_at IS NOT NULL)
-    AND (lost = 0 OR ?4) AND queue NOT IN ${pausedQueues('?3')})
+    AND (lost = 0 OR ?4) AND NOT ${isPaused('jobs.queue', '?3')})
   OR (state = ${target('claim')} AND claim_token = ?2)
 )
 RETURNING id, attempt, claim, input_key, input_bytes`,

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { ENVELOPE_LIFE_MS, UNPARK_AFTER_MS } from '../core/limits.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { guard, target } from '../core/states.ts';
-import { PAUSE, pausedQueues } from './queue-controls.ts';
+import { isPaused, PAUSE } from './queue-controls.ts';
 import { ENVELOPE_COLUMNS } from './rows.ts';
 
 /**
@@ -16,7 +16,7 @@ export function takeOwed(horizon: number, now: number, limit: number, exceptQueu
     name: 'owed',
     sql: `UPDATE jobs SET sent_at = ?2 WHERE id IN (
   SELECT id FROM jobs WHERE finished_at IS NULL AND sent_at IS NULL AND due_at <= ?1 AND parked_for IS NULL
-    AND queue NOT IN (SELECT value FROM json_each(?4)) AND queue NOT IN ${pausedQueues('?1')} ORDER BY due_at LIMIT ?3)
+    AND queue NOT IN (SELECT value FROM json_each(?4)) AND NOT ${isPaused('jobs.queue', '?1')} ORDER BY due_at LIMIT ?3)
 RETURNING ${ENVELOPE_COLUMNS}, (SELECT paused_until FROM queue_controls AS control
   WHERE control.queue = jobs.queue AND paused_at IS NOT NULL AND paused_until > ?2) AS resumes_at`,
     params: [horizon, now, limit, JSON.stringify(exceptQueues)],
@@ -32,7 +32,7 @@ const SUSPECT = `finished_at IS NULL AND due_at <= ?2 AND ${guard('claim')} AND 
 export function selectSuspectQueues(queues: readonly string[], before: number): Statement {
   return {
     name: 'suspects',
-    sql: `SELECT value AS queue FROM json_each(?1) WHERE value NOT IN ${pausedQueues('?2')}
+    sql: `SELECT value AS queue FROM json_each(?1) WHERE NOT ${isPaused('value', '?2')}
   AND EXISTS (SELECT 1 FROM jobs WHERE queue = value AND ${SUSPECT})`,
     params: [JSON.stringify(queues), before],
   };

@@ -1,8 +1,8 @@
 import { env } from 'cloudflare:workers';
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { QUEUES } from '../../src/queues.ts';
 import { Bench, emptyDatabase, FastClock, outage, START } from '../worker/bench.ts';
-import { ask, get, serve } from '../worker/client.ts';
+import { ask, get, post, serve } from '../worker/client.ts';
 
 beforeEach(emptyDatabase);
 
@@ -266,4 +266,22 @@ describe('the audit log', () => {
       expect((await serve(bench.rt, new Request(`http://lovage.test${path}`, { method }))).status).toBe(401);
     }
   });
+});
+
+test('on real queues a paused job waits and says so, and runs when its queue is resumed', async () => {
+  const waitingFor = async (path: string): Promise<unknown> => (await get(path)).body['waiting_for'];
+  expect((await post('/api/v1/queues/email_queue/pause', { until: 3_600 })).status).toBe(200);
+  const { body } = await post('/api/v1/jobs', { task: 'debug_task', options: { queue: 'email' } });
+  const path = String(body['status_url']);
+  expect(await waitingFor(path)).toMatch(/^the queue email is paused until /);
+  // Until its message has come and is let go.
+  await vi.waitFor(async () => {
+    const parked = await env.DB.prepare(`SELECT parked_for FROM jobs WHERE id = ?`)
+      .bind(body['id'])
+      .first('parked_for');
+    expect(parked).toBe('pause');
+  }, 10_000);
+  expect((await get(path)).body).toMatchObject({ state: 'PENDING', attempt: 0 });
+  expect((await post('/api/v1/queues/email/resume')).body).toMatchObject({ name: 'email', paused: false, woken: 1 });
+  expect((await get(`${path}?wait=10`)).body).toMatchObject({ state: 'SUCCESS', attempt: 1, waiting_for: null });
 });

@@ -97,6 +97,15 @@ export const RESEND_AFTER_MS = 30 * 60_000;
 export const UNPARK_AFTER_MS = 10 * 60_000;
 /** Jobs of a resumed queue that are sent at once, and by each tick after it. */
 export const MAX_WOKEN_PER_TICK = 5_000;
+/** Jobs one statement of a purge ends, and how long one request goes on. What is left then is said, and asked for again. */
+export const PURGE_PAGE = 1_000;
+export const PURGE_BUDGET_MS = 10_000;
+/** Jobs that one bulk revoke takes. */
+export const MAX_REVOKED = 1_000;
+/** Open jobs of a queue are counted so far, due and later ones each. */
+export const MAX_COUNTED = 10_000;
+/** How long a look at a queue or a job waits for a queue to say how much it holds. */
+export const BACKLOG_DEADLINE_MS = 1_000;
 /** Owed rows looked after when a batch ends idle, and how rarely. */
 export const IDLE_REPAIR_ROWS = 100;
 export const IDLE_REPAIR_EVERY_MS = 30_000;

@@ -40,6 +40,9 @@ export const TRANSITIONS = {
 
 export type Transition = keyof typeof TRANSITIONS;
 
+/** The states of jobs that have not ended. */
+export const OPEN_STATES = [...WAITING, 'STARTED'] as const;
+
 const FINAL: readonly State[] = ['SUCCESS', 'FAILURE', 'REVOKED'];
 
 export function isFinal(state: State): boolean {

@@ -33,6 +33,10 @@ export async function sendOwedPage(
 ): Promise<{ readonly taken: readonly Envelope[]; readonly held: ReadonlySet<string> }> {
   const now = rt.clock.now();
   const rows = await query(rt, takeOwed(now + TICK_HORIZON_SECONDS * 1_000, now, limit, exceptQueues));
-  const taken = rows.map(readEnvelope);
+  const taken = rows.map((row) => {
+    const envelope = readEnvelope(row);
+    // A pause that is about to end: its message comes when it has.
+    return { ...envelope, dueAt: Math.max(envelope.dueAt, Number(row['resumes_at'])) };
+  });
   return { taken, held: await sendMarked(rt, taken, now) };
 }

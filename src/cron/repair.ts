@@ -9,7 +9,7 @@ import { sendOwed, sendOwedPage } from './owed.ts';
 import { wakeResumed } from './resumed.ts';
 import { resendSuspects } from './suspects.ts';
 
-const SWEEPS: Readonly<Record<string, (rt: Runtime) => Promise<void>>> = {
+const SWEEPS: Readonly<Record<string, (rt: Runtime) => Promise<unknown>>> = {
   expired: expireOverdue,
   lapsed: recoverLapsed,
   resumed: wakeResumed,

@@ -4,7 +4,8 @@ import type { Json } from '../core/json.ts';
 import { MAX_ROWS_SCANNED } from '../core/limits.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { isFinal, shownState, type State } from '../core/states.ts';
-import { revokeJob, selectJob, selectJobs, type JobFilter } from '../store/reads.ts';
+import { selectJob, selectJobs, type JobFilter } from '../store/reads.ts';
+import { revokeJob } from '../store/revoke.ts';
 import { readJobRow, type JobRow } from '../store/rows.ts';
 import { copyOf, type NoCopy } from './copy.ts';
 import { commit, type Enqueued } from './enqueue.ts';
@@ -13,7 +14,7 @@ import { inputOfRow, isCleared, type Fetched } from './payloads.ts';
 import type { Runtime } from './runtime.ts';
 
 export async function findJob(rt: Runtime, id: string): Promise<JobRow | undefined> {
-  const [row] = await query(rt, selectJob(id));
+  const [row] = await query(rt, selectJob(id, rt.clock.now()));
   return row === undefined ? undefined : readJobRow(row);
 }
 

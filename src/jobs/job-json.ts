@@ -1,6 +1,8 @@
 // A job as people see it.
 
+import { PAUSE } from '../store/queue-controls.ts';
 import type { AttemptRecord, JobRow } from '../store/rows.ts';
+import { pauseReason } from './park.ts';
 import { isCleared, resultExpiresAt, type Payload } from './payloads.ts';
 import { formatInstant } from '../core/instant.ts';
 import { isFinal, shownState, STATUS, type State } from '../core/states.ts';
@@ -17,12 +19,16 @@ export function jobHead(job: { id: string; task: string; queue: string; state: S
   return { id, task_id: id, task, queue, state, status: STATUS[state], status_url: statusUrl(id) };
 }
 
-/** The whole job. `input` and `result` are there as far as `payload` has them and `shown` allows it. */
+/**
+ * The whole job. `input` and `result` are there as far as `payload` has them and `shown` allows it. `backlog`: messages in
+ * its queue, where they were asked for and the queue said so.
+ */
 export function jobJson(
   job: JobRow,
   now: number,
   { resultExpired, ...payload }: Payload,
   shown: boolean,
+  backlog: number | null = null,
 ): Record<string, unknown> {
   const state = shownState(job.state, job.due_at, now);
   return {
@@ -43,7 +49,7 @@ export function jobJson(
     started_at: instantOrNull(job.started_at),
     finished_at: instantOrNull(job.finished_at),
     next_attempt_at: state === 'RETRY' ? formatInstant(job.due_at) : null,
-    waiting_for: waitingFor(job, state, now),
+    waiting_for: waitingFor(job, state, now, backlog),
     source: job.source,
     tags: job.tags,
     parent_id: job.parent_id,
@@ -53,14 +59,27 @@ export function jobJson(
   };
 }
 
-function waitingFor(job: JobRow, state: State, now: number): string | null {
+/** Whether it waits for nothing but a consumer that takes its message. */
+export function waitsForConsumer(job: JobRow, now: number): boolean {
+  const { state, due_at, sent_at, waiting_for, parked_for, paused } = job;
+  if (isFinal(state) || state === 'STARTED' || due_at > now || paused === 1) return false;
+  return sent_at !== null && waiting_for === null && parked_for === null;
+}
+
+function waitingFor(job: JobRow, state: State, now: number, backlog: number | null): string | null {
   if (isFinal(state) || state === 'STARTED') return null;
+  if (job.due_at <= now && job.paused === 1) return pauseReason(job.queue, job.paused_until);
+  // Its queue goes on, and what the row says is what it was parked with.
+  if (job.parked_for === PAUSE) return NEXT_TICK;
   if (job.waiting_for !== null) return job.waiting_for;
   if (job.due_at > now) {
     return `${state === 'RETRY' ? 'its next attempt is due' : 'due'} at ${formatInstant(job.due_at)}`;
   }
-  return job.sent_at === null ? 'the next tick, which sends its message' : `a consumer of the queue ${job.queue}`;
+  if (job.sent_at === null) return NEXT_TICK;
+  return `a consumer of the queue ${job.queue}${backlog === null ? '' : ` (backlog ${String(backlog)})`}`;
 }
+
+const NEXT_TICK = 'the next tick, which sends its message';
 
 const LAST_OUTCOME = { SUCCESS: 'success', FAILURE: 'failure', REVOKED: 'revoked' } as const;
 

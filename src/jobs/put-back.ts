@@ -3,6 +3,7 @@
 import type { Envelope } from '../core/envelope.ts';
 import { ENVELOPE_LIFE_MS, LAST_DELIVERY } from '../core/limits.ts';
 import { insertJobs } from '../store/accept.ts';
+import { endPurged } from '../store/revoke.ts';
 import { oweJobs } from '../store/waiting.ts';
 import { transact } from './database.ts';
 import { portions } from './group.ts';
@@ -31,7 +32,8 @@ export async function owe(rt: Runtime, deliveries: readonly Delivery[], settle: 
     const envelopes = portion.map(({ envelope }) => envelope);
     const young = envelopes.filter((envelope) => mayMakeRow(envelope, now));
     const rows = young.map((envelope) => ({ envelope, sentAt: null }));
-    await transact(rt, [insertJobs(rows, now), oweJobs(envelopes.map(({ id }) => id))]);
+    const ids = envelopes.map(({ id }) => id);
+    await transact(rt, [insertJobs(rows, now), endPurged(ids, now), oweJobs(ids)]);
     for (const { id } of envelopes) settle(id, ACK);
   }
 }

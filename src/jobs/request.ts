@@ -37,7 +37,7 @@ const seconds = z.number().nonnegative().max(MAX_AHEAD_SECONDS);
 /** A time as a call gives it: an instant (epoch ms), or seconds from when it is accepted. */
 type When = { readonly at: number } | { readonly afterSeconds: number };
 
-const when = z.unknown().transform((given, context): When => {
+export const when = z.unknown().transform((given, context): When => {
   if (typeof given === 'number' && given >= 0 && given <= MAX_AHEAD_SECONDS) return { afterSeconds: given };
   const at = typeof given === 'string' ? parseInstant(given) : undefined;
   if (at !== undefined) return { at };
@@ -238,6 +238,7 @@ function dueAtOf({ countdown, eta }: CallOptions, now: number): number {
   return eta === undefined ? now : Math.max(now, instantOf(eta, now));
 }
 
-function instantOf(when: When, now: number): number {
+/** Epoch ms. */
+export function instantOf(when: When, now: number): number {
   return 'at' in when ? when.at : now + Math.ceil(when.afterSeconds * 1_000);
 }

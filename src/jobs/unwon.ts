@@ -8,6 +8,7 @@ import { insertJobs } from '../store/accept.ts';
 import { readUnwon, selectUnwon, type Unwon } from '../store/claims.ts';
 import { recordUnparseable } from '../store/dead-letters.ts';
 import { PAUSE } from '../store/queue-controls.ts';
+import { endPurged } from '../store/revoke.ts';
 import { expireJobs } from '../store/waiting.ts';
 import { query, transact } from './database.ts';
 import { delaySecondsUntil } from './hand-out.ts';
@@ -132,7 +133,8 @@ async function makeRow(rt: Runtime, delivery: Delivery, now: number, settle: Set
   const { envelope } = delivery;
   const later = envelope.dueAt - now > MESSAGE_HORIZON_SECONDS * 1_000;
   try {
-    await transact(rt, [insertJobs([{ envelope, sentAt: later ? null : now }], now)]);
+    // What was accepted before a purge of its queue is over as soon as it is known.
+    await transact(rt, [insertJobs([{ envelope, sentAt: later ? null : now }], now), endPurged([envelope.id], now)]);
   } catch (error) {
     if (!(error instanceof DatabaseError) || error.kind === 'outage') throw error;
     await bury(rt, envelope, error);

@@ -6,13 +6,16 @@ import { DatabaseError } from '../core/ports.ts';
 import { debugTasksOn, type Env } from '../env.ts';
 import { logError } from '../jobs/log.ts';
 import type { Runtime } from '../jobs/runtime.ts';
-import { authenticated, type Principal } from './auth.ts';
+import { listAudit } from './audit.ts';
+import { authenticated, needs, type Principal } from './auth.ts';
 import { deadLetterRoutes } from './dead-letters.ts';
 import { deliveryRoutes } from './deliveries.ts';
 import { debugRoutes } from './debug.ts';
 import { health } from './health.ts';
 import { jobRoutes } from './jobs.ts';
 import { DATABASE_SILENT, problem } from './problems.ts';
+import { queueRoutes } from './queues.ts';
+import { revokeRoutes } from './revoke.ts';
 import { listTasks } from './tasks.ts';
 import { receiveWebhook } from './webhooks.ts';
 
@@ -35,6 +38,9 @@ export function createApp(runtimeOf: (env: Env, context: ExecutionContext) => Ru
   closed.use(authenticated);
   closed.get('/health', health);
   closed.route('/api/v1/jobs', jobRoutes);
+  closed.route('/api/v1/jobs', revokeRoutes);
+  closed.route('/api/v1/queues', queueRoutes);
+  closed.get('/api/v1/audit', needs('admin'), listAudit);
   closed.get('/api/v1/tasks', listTasks);
   closed.route('/api/v1/dead-letters', deadLetterRoutes);
   closed.route('/api/v1/deliveries', deliveryRoutes);

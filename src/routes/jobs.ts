@@ -1,4 +1,4 @@
-// /api/v1/jobs: enqueue, look, wait, revoke, run again.
+// /api/v1/jobs: enqueue, look, wait, run again.
 
 import { Hono, type Context } from 'hono';
 import { z } from 'zod';
@@ -11,19 +11,19 @@ import {
   MAX_IDEMPOTENCY_KEY_CHARS,
   MAX_WAIT_SECONDS,
 } from '../core/limits.ts';
-import { isFinal, STATES } from '../core/states.ts';
+import { isFinal } from '../core/states.ts';
 import { submit, submitAll, type Enqueued } from '../jobs/enqueue.ts';
-import { findJob, listJobs, revoke, runAgain, waitForJob } from '../jobs/inspect.ts';
-import { jobHead, jobJson, statusUrl } from '../jobs/job-json.ts';
+import { backlogOf } from '../jobs/backlog.ts';
+import { findJob, listJobs, runAgain, waitForJob } from '../jobs/inspect.ts';
+import { jobHead, jobJson, statusUrl, waitsForConsumer } from '../jobs/job-json.ts';
 import { fetchPayload, payloadOfRow } from '../jobs/payloads.ts';
-import { faultsOf, queueName, readCall, withKey, type Checked, type Request as JobRequest } from '../jobs/request.ts';
+import { faultsOf, readCall, withKey, type Checked, type Request as JobRequest } from '../jobs/request.ts';
 import type { App } from './app.ts';
 import { may, needs } from './auth.ts';
-import { readJson, readOptionalJson } from './body.ts';
-import { NOT_TAKEN, PAYLOAD_SILENT, problem, problemOf, type Failure } from './problems.ts';
-import { instant, page, readQuery } from './query.ts';
+import { readJson } from './body.ts';
+import { NO_JOB, NOT_TAKEN, PAYLOAD_SILENT, problem, problemOf, type Failure } from './problems.ts';
+import { jobFilters, page, readQuery } from './query.ts';
 
-const NO_JOB: Failure = { kind: 'not_found', what: 'job with this id', retryAfterSeconds: 1 };
 const KEY_CONFLICT: Failure = {
   kind: 'invalid',
   errors: [{ path: 'options.idempotency_key', message: 'names another call: its task, input or options differ' }],
@@ -59,19 +59,8 @@ jobRoutes.post('/batch', needs('jobs:write'), async (c) => {
   return c.json({ jobs }, 202);
 });
 
-const filters = {
-  ...page,
-  state: z.enum(STATES).optional(),
-  task: z.string().optional(),
-  queue: queueName.optional(),
-  tag: z.string().optional(),
-  since: instant.optional(),
-  until: instant.optional(),
-  q: z.string().min(1).max(200).optional(),
-};
-
 jobRoutes.get('/', needs('jobs:read'), async (c) => {
-  const query = readQuery(c, filters);
+  const query = readQuery(c, { ...page, ...jobFilters });
   if (!query.ok) return problem(query.failure);
   const { limit, cursor, task, ...filter } = query.value;
   const name = task === undefined ? undefined : (c.get('rt').registry.find(task)?.name ?? task);
@@ -96,21 +85,9 @@ jobRoutes.get('/:id', needs('jobs:read'), async (c) => {
   if (job === undefined) return problem(NO_JOB);
   const now = c.get('rt').clock.now();
   const payload = showsPayload(c) ? await fetchPayload(c.get('rt'), job) : payloadOfRow(job, now);
-  return payload === undefined ? problem(PAYLOAD_SILENT) : c.json(jobJson(job, now, payload, showsPayload(c)));
-});
-
-jobRoutes.post('/:id/revoke', needs('jobs:write'), async (c) => {
-  const body = await readOptionalJson(c.req.raw, MAX_BODY_BYTES, c.get('rt').clock);
-  if (!body.ok) return problem(body.failure);
-  const parsed = z.strictObject({ terminate: z.boolean().default(false) }).safeParse(body.value);
-  if (!parsed.success) return problem({ kind: 'invalid', errors: faultsOf(parsed.error) });
-  return revokeJob(c, c.req.param('id'), parsed.data.terminate);
-});
-
-jobRoutes.delete('/:id', needs('jobs:write'), async (c) => {
-  const query = readQuery(c, { terminate: z.enum(['true', 'false']).default('false') });
-  if (!query.ok) return problem(query.failure);
-  return revokeJob(c, c.req.param('id'), query.value.terminate === 'true');
+  if (payload === undefined) return problem(PAYLOAD_SILENT);
+  const backlog = waitsForConsumer(job, now) ? await backlogOf(c.get('rt'), job.queue) : null;
+  return c.json(jobJson(job, now, payload, showsPayload(c), backlog));
 });
 
 jobRoutes.post('/:id/retry', needs('jobs:write'), async (c) => {
@@ -135,16 +112,6 @@ jobRoutes.post('/:id/retry', needs('jobs:write'), async (c) => {
       return answerEnqueued(enqueued);
   }
 });
-
-async function revokeJob(c: Context<App>, jobId: string, terminate: boolean): Promise<Response> {
-  const revoked = isId(jobId) ? await revoke(c.get('rt'), jobId, terminate) : undefined;
-  if (revoked === undefined) return problem(NO_JOB);
-  const { previous, state, terminating } = revoked;
-  if (isFinal(previous) && previous !== 'REVOKED') {
-    return problem({ kind: 'wrong_state', detail: `The job has ended already: ${previous}.` });
-  }
-  return c.json({ id: jobId, state, previous_state: previous, terminating });
-}
 
 /** 202 with the job, 200 for a replay, and the reason otherwise. */
 export function answerEnqueued(enqueued: Enqueued): Response {

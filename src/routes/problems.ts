@@ -84,6 +84,9 @@ export const PAYLOAD_SILENT: Failure = {
   retryAfterSeconds: 5,
 };
 
+/** What is asked of an unknown job. While the database is silent one that was just accepted has no row yet. */
+export const NO_JOB: Failure = { kind: 'not_found', what: 'job with this id', retryAfterSeconds: 1 };
+
 /** What a look at the database is told while it does not answer. */
 export const DATABASE_SILENT: Failure = {
   kind: 'unavailable',

@@ -5,7 +5,8 @@ import { z } from 'zod';
 import { isId } from '../core/ids.ts';
 import { parseInstant } from '../core/instant.ts';
 import { DEFAULT_PAGE, MAX_PAGE } from '../core/limits.ts';
-import { faultsOf } from '../jobs/request.ts';
+import { STATES } from '../core/states.ts';
+import { faultsOf, queueName } from '../jobs/request.ts';
 import type { Read } from './body.ts';
 
 const id = z.string().refine(isId, 'is no id');
@@ -19,6 +20,17 @@ export const instant = z.string().transform((text, context) => {
 export const page = {
   limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(DEFAULT_PAGE),
   cursor: id.optional(),
+};
+
+/** By what jobs are chosen, in a query or a body. */
+export const jobFilters = {
+  state: z.enum(STATES).optional(),
+  task: z.string().optional(),
+  queue: queueName.optional(),
+  tag: z.string().optional(),
+  since: instant.optional(),
+  until: instant.optional(),
+  q: z.string().min(1).max(200).optional(),
 };
 
 /** The query of a request by its schema; an unknown parameter is refused, so that a misspelt filter filters nothing out. */

@@ -1,11 +1,12 @@
-// Statements of the API that read or revoke jobs.
+// Statements of the API that look at jobs.
 
 import { MAX_ROWS_SCANNED } from '../core/limits.ts';
 import type { Statement } from '../core/ports.ts';
-import { guard, target, type State } from '../core/states.ts';
+import type { State } from '../core/states.ts';
+import { pauseColumns } from './queue-controls.ts';
 
-export function selectJob(id: string): Statement {
-  return { name: 'job', sql: `SELECT * FROM jobs WHERE id = ?1`, params: [id] };
+export function selectJob(id: string, now: number): Statement {
+  return { name: 'job', sql: `SELECT *, ${pauseColumns('?2')} FROM jobs WHERE id = ?1`, params: [id, now] };
 }
 
 /** Every field narrows. Instants are epoch milliseconds. */
@@ -23,60 +24,48 @@ export interface JobFilter {
   readonly before?: string | undefined;
 }
 
+/** SQL that holds for the jobs a filter matches, its cursor apart; {@link matchParams} are the first nine parameters. */
+export const MATCHES = `(?1 IS NULL OR iif(state = 'SCHEDULED' AND due_at <= ?8, 'PENDING', state) = ?1)
+  AND (?2 IS NULL OR task = ?2) AND (?3 IS NULL OR queue = ?3)
+  AND (?4 IS NULL OR EXISTS (SELECT 1 FROM json_each(jobs.tags) WHERE value = ?4))
+  AND (?5 IS NULL OR created_at >= ?5) AND (?6 IS NULL OR created_at < ?6)
+  AND (?7 IS NULL OR instr(id, ?7) OR instr(task, ?7) OR (?9 AND instr(input, ?7)) OR instr(coalesce(error, ''), ?7))`;
+
+export function matchParams(filter: JobFilter, now: number): Statement['params'] {
+  return [
+    filter.state ?? null,
+    filter.task ?? null,
+    filter.queue ?? null,
+    filter.tag ?? null,
+    filter.since ?? null,
+    filter.until ?? null,
+    filter.q ?? null,
+    now,
+    filter.inInput === true ? 1 : 0,
+  ];
+}
+
 /**
  * Two statements of one transaction: the jobs that match among the next {@link MAX_ROWS_SCANNED}, newest first, at most
  * `limit`; and how many rows that window has (`scanned`) and which id it ends at (`last`, NULL at the table's end).
  */
 export function selectJobs(filter: JobFilter, limit: number, now: number): readonly Statement[] {
-  const window = `SELECT id FROM jobs WHERE id < coalesce(?1, '~') ORDER BY id DESC LIMIT ${String(MAX_ROWS_SCANNED)}`;
+  const window = (before: string): string =>
+    `SELECT id FROM jobs WHERE id < coalesce(${before}, '~') ORDER BY id DESC LIMIT ${String(MAX_ROWS_SCANNED)}`;
+  const before = filter.before ?? null;
   return [
     {
       name: 'jobs',
-      sql: `SELECT * FROM jobs WHERE id < coalesce(?1, '~')
-  AND id >= (SELECT min(id) FROM (${window}))
-  AND (?2 IS NULL OR iif(state = 'SCHEDULED' AND due_at <= ?9, 'PENDING', state) = ?2)
-  AND (?3 IS NULL OR task = ?3) AND (?4 IS NULL OR queue = ?4)
-  AND (?5 IS NULL OR EXISTS (SELECT 1 FROM json_each(jobs.tags) WHERE value = ?5))
-  AND (?6 IS NULL OR created_at >= ?6) AND (?7 IS NULL OR created_at < ?7)
-  AND (?8 IS NULL OR instr(id, ?8) OR instr(task, ?8) OR (?11 AND instr(input, ?8)) OR instr(coalesce(error, ''), ?8))
-ORDER BY id DESC LIMIT ?10`,
-      params: [
-        filter.before ?? null,
-        filter.state ?? null,
-        filter.task ?? null,
-        filter.queue ?? null,
-        filter.tag ?? null,
-        filter.since ?? null,
-        filter.until ?? null,
-        filter.q ?? null,
-        now,
-        limit,
-        filter.inInput === true ? 1 : 0,
-      ],
+      sql: `SELECT *, ${pauseColumns('?8')} FROM jobs WHERE id < coalesce(?10, '~')
+  AND id >= (SELECT min(id) FROM (${window('?10')}))
+  AND ${MATCHES}
+ORDER BY id DESC LIMIT ?11`,
+      params: [...matchParams(filter, now), before, limit],
     },
     {
       name: 'jobs',
-      sql: `SELECT count(*) AS scanned, min(id) AS last FROM (${window})`,
-      params: [filter.before ?? null],
-    },
-  ];
-}
-
-/** What a job was before, the revocation of one that waits, and the request to one that runs. One transaction. */
-export function revokeJob(id: string, terminate: boolean, now: number): readonly Statement[] {
-  return [
-    { name: 'job', sql: `SELECT * FROM jobs WHERE id = ?1`, params: [id] },
-    {
-      name: 'revoke',
-      sql: `UPDATE jobs SET state = ${target('revoke')}, finished_at = ?2, waiting_for = NULL,
-  error = json_object('code', 'revoked', 'message', 'Revoked before it started.', 'fingerprint', '')
-WHERE id = ?1 AND finished_at IS NULL AND ${guard('revoke')}`,
-      params: [id, now],
-    },
-    {
-      name: 'revoke',
-      sql: `UPDATE jobs SET revoke_requested = max(revoke_requested, ?2) WHERE id = ?1 AND ${guard('stop')}`,
-      params: [id, terminate ? 2 : 1],
+      sql: `SELECT count(*) AS scanned, min(id) AS last FROM (${window('?1')})`,
+      params: [before],
     },
   ];
 }

@@ -71,6 +71,10 @@ const jobRow = z
     result_key: later(z.string()),
     clears_at: later(z.number()),
     cleared_at: later(z.number()),
+    parked_for: later(z.string()),
+    // Not of the table: whether its queue is paused now, where a statement asks for it.
+    paused: later(z.int()),
+    paused_until: later(z.number()),
   })
   .readonly();
 export type JobRow = z.infer<typeof jobRow>;

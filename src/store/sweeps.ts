@@ -4,20 +4,21 @@ import { z } from 'zod';
 import { ENVELOPE_LIFE_MS, UNPARK_AFTER_MS } from '../core/limits.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { guard, target } from '../core/states.ts';
-import { PAUSE, pausedQueues } from './queue-controls.ts';
+import { isPaused, PAUSE } from './queue-controls.ts';
 import { ENVELOPE_COLUMNS } from './rows.ts';
 
 /**
  * Marks jobs owed a message and due by `horizon` as sent now, and returns their envelopes. Earliest first. Those of a
- * paused queue stay owed until it is resumed.
+ * queue that is paused beyond the horizon stay owed; of one whose pause ends before it, `resumes_at` says when.
  */
 export function takeOwed(horizon: number, now: number, limit: number, exceptQueues: readonly string[]): Statement {
   return {
     name: 'owed',
     sql: `UPDATE jobs SET sent_at = ?2 WHERE id IN (
   SELECT id FROM jobs WHERE finished_at IS NULL AND sent_at IS NULL AND due_at <= ?1 AND parked_for IS NULL
-    AND queue NOT IN (SELECT value FROM json_each(?4)) AND queue NOT IN ${pausedQueues('?2')} ORDER BY due_at LIMIT ?3)
-RETURNING ${ENVELOPE_COLUMNS}`,
+    AND queue NOT IN (SELECT value FROM json_each(?4)) AND NOT ${isPaused('jobs.queue', '?1')} ORDER BY due_at LIMIT ?3)
+RETURNING ${ENVELOPE_COLUMNS}, (SELECT paused_until FROM queue_controls AS control
+  WHERE control.queue = jobs.queue AND paused_at IS NOT NULL AND paused_until > ?2) AS resumes_at`,
     params: [horizon, now, limit, JSON.stringify(exceptQueues)],
   };
 }
@@ -31,7 +32,7 @@ const SUSPECT = `finished_at IS NULL AND due_at <= ?2 AND ${guard('claim')} AND 
 export function selectSuspectQueues(queues: readonly string[], before: number): Statement {
   return {
     name: 'suspects',
-    sql: `SELECT value AS queue FROM json_each(?1) WHERE value NOT IN ${pausedQueues('?2')}
+    sql: `SELECT value AS queue FROM json_each(?1) WHERE NOT ${isPaused('value', '?2')}
   AND EXISTS (SELECT 1 FROM jobs WHERE queue = value AND ${SUSPECT})`,
     params: [JSON.stringify(queues), before],
   };

@@ -2,7 +2,7 @@
 
 import type { Statement } from '../core/ports.ts';
 import { guard, target } from '../core/states.ts';
-import { PAUSE, pausedQueues } from './queue-controls.ts';
+import { isPaused, PAUSE } from './queue-controls.ts';
 import { ENVELOPE_COLUMNS } from './rows.ts';
 
 /** Ends jobs past `expires` that were never started. */
@@ -68,7 +68,7 @@ export function parkJobs(parks: readonly Park[], now: number): Statement {
 FROM (SELECT value ->> 'id' AS id, value ->> 'claim' AS claim, value ->> 'sentAt' AS sent_at,
              value ->> 'parkedFor' AS parked_for, value ->> 'reason' AS reason FROM json_each(?1)) AS park
 WHERE jobs.id = park.id AND jobs.claim = park.claim AND jobs.sent_at IS park.sent_at AND finished_at IS NULL
-  AND ${guard('claim')} AND (park.parked_for <> '${PAUSE}' OR jobs.queue IN ${pausedQueues('?2')})
+  AND ${guard('claim')} AND (park.parked_for <> '${PAUSE}' OR ${isPaused('jobs.queue', '?2')})
 RETURNING jobs.id`,
     params: [JSON.stringify(parks), now],
   };

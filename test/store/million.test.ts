@@ -10,7 +10,17 @@ import { claimJobs, finishJobs, heartbeat, loseJobs, selectUnwon } from '../../s
 import type { Finish } from '../../src/store/claims.ts';
 import { d1Database, type StatementCounts } from '../../src/store/d1.ts';
 import { recordFailures } from '../../src/store/dead-letters.ts';
-import { revokeJob, selectJob, selectJobs } from '../../src/store/reads.ts';
+import { selectJob, selectJobs } from '../../src/store/reads.ts';
+import { selectDeeds } from '../../src/store/audit.ts';
+import {
+  markPurged,
+  pauseQueue,
+  resumeQueue,
+  selectParkedQueues,
+  selectQueues,
+  takeUnpaused,
+} from '../../src/store/queue-controls.ts';
+import { countOpen, endPurged, purgeJobs, revokeJob, selectRevocable } from '../../src/store/revoke.ts';
 import {
   clearPayloads,
   deleteOld,
@@ -193,7 +203,7 @@ async function measureAll(): Promise<ReadonlyMap<string, Measured>> {
     ),
   ]);
   await note('finish: success', (run) => [finishJobs(ids(good, run).map((id) => finishOf(id, 'SUCCESS')))]);
-  await note('get', (run) => [selectJob(first(good, run))]);
+  await note('get', (run) => [selectJob(first(good, run), now)]);
 
   for (const each of bad)
     await db.run(
@@ -228,6 +238,17 @@ async function measureAll(): Promise<ReadonlyMap<string, Measured>> {
     ),
   ]);
   await note('revoke', (run) => revokeJob(ids(bad, run)[1] ?? '', false, now));
+  await note('revoke many: whom', () => [selectRevocable({ task: 'nobody' }, QUEUE_NAMES, false, WIDTH, now)]);
+  await note('purge: a row just made', (run) => [endPurged(ids(bad, run), now)]);
+  await note('purge: next', () => [purgeJobs('email', START - 1, now, WIDTH)]);
+  await note('purge: left', () => [countOpen('email', now)]);
+  await note('purge: mark', () => [markPurged('email', 0)]);
+  await note('pause', () => [pauseQueue('email', now - 1, now)]);
+  await note('resume', () => [resumeQueue('email')]);
+  await note('queues', () => [selectQueues(QUEUE_NAMES, now, WIDTH)]);
+  await note('parked: queues', () => [selectParkedQueues(QUEUE_NAMES)]);
+  await note('wake', () => [takeUnpaused('email', now, WIDTH)]);
+  await note('audit', () => [selectDeeds(undefined, WIDTH)]);
   for (let run = 0; run < bad.length; run += 1) await db.run(claimJobs(ids(bad, run), 'token', now + 200_000, true));
   await note('finish: failure', (run) => {
     const finishes = ids(bad, run).map((id) => ({ ...finishOf(id, 'FAILURE'), claim: 2 }));

@@ -368,7 +368,16 @@ export const START = Date.UTC(2040, 0, 2, 12);
 /** No row of any test before, and no object. */
 export async function emptyDatabase(): Promise<void> {
   life += 1;
-  const tables = ['jobs', 'dead_letters', 'marks', 'debug_effects', 'deliveries', 'uses', 'queue_controls'];
+  const tables = [
+    'jobs',
+    'dead_letters',
+    'marks',
+    'debug_effects',
+    'deliveries',
+    'uses',
+    'queue_controls',
+    'audit_log',
+  ];
   await env.DB.batch(tables.map((table) => env.DB.prepare(`DELETE FROM ${table}`)));
   const { OBJECTS } = env as unknown as Env;
   const { objects } = await OBJECTS.list();

@@ -47,7 +47,7 @@ async function toldJob(
   id: string,
   job: Job,
 ): Promise<{ readonly row: JobRow; readonly callback: { readonly id: string; readonly url: string } }> {
-  const [found] = (await job.db.run(selectJob(id))).rows;
+  const [found] = (await job.db.run(selectJob(id, job.clock.now()))).rows;
   if (found === undefined) throw new Discard('The job it tells of has left.', 'job_gone');
   const row = readJobRow(found);
   const { callback } = row.options;

@@ -1,4 +1,4 @@
-// Everybody outside: callers who try again, people who revoke, operators who requeue, and whoever sends garbage.
+// Everybody outside: callers who try again, people who revoke, operators who requeue and pause, and whoever sends garbage.
 
 import type { Enqueued } from '../../../src/jobs/enqueue.ts';
 import { submit } from '../../../src/jobs/enqueue.ts';
@@ -6,12 +6,17 @@ import { findJob, revoke, runAgain } from '../../../src/jobs/inspect.ts';
 import { readCall } from '../../../src/jobs/request.ts';
 import { requeue } from '../../../src/jobs/requeue.ts';
 import type { Runtime } from '../../../src/jobs/runtime.ts';
+import { pause, resume } from '../../../src/jobs/queue-control.ts';
+import type { QueueName } from '../../../src/queues.ts';
+import { wakeResumed } from '../../../src/cron/resumed.ts';
 import { isOver } from './ledger.ts';
+import type { Prng } from './prng.ts';
 import type { Plan } from './workload.ts';
 import type { World } from './world.ts';
 
 const CALLER = { owner: 'sim', source: 'api' };
 const MOST_TRIES = 6;
+const CONTROLLED = ['default', 'default', 'email', 'bulk', 'critical'] as const;
 
 /** Starts everybody's doings of the whole seed. */
 export function startClients(world: World): void {
@@ -23,6 +28,8 @@ export function startClients(world: World): void {
     }
   }
   operate(world);
+  const random = world.random.fork();
+  if (random.chance(0.4)) control(world, random);
 }
 
 async function submitUntilTaken(world: World, plan: Plan): Promise<void> {
@@ -72,6 +79,36 @@ function operate(world: World): void {
       world.broker.put('default', body, 0);
     }
   });
+}
+
+/** While things go wrong somebody pauses queues, for a while or until further notice, and resumes them; in the end all. */
+function control(world: World, random: Prng): void {
+  world.after(random.between(10_000, 120_000), async () => {
+    if (!world.faults.on) {
+      // Longer than a pause that nobody was answered may still take to have its effect.
+      await world.timeline.sleep(180_000);
+      for (const queue of CONTROLLED) while (!(await resumeBy(world, queue, false)));
+      return;
+    }
+    control(world, random);
+    const queue = random.pick(CONTROLLED);
+    const forMs = random.chance(0.5) ? random.between(2_000, 240_000) : undefined;
+    if (random.chance(0.4)) await resumeBy(world, queue, true);
+    else {
+      await world.invoke('pause', world.machines.any(), (rt) =>
+        pause(rt, queue, forMs === undefined ? null : rt.clock.now() + forMs, CALLER.owner),
+      );
+    }
+  });
+}
+
+/** Without `waking` it is left to the tick to send what is parked. */
+async function resumeBy(world: World, queue: QueueName, waking: boolean): Promise<boolean> {
+  const answer = await world.invoke('resume', world.machines.any(), async (rt) => {
+    await resume(rt, queue, CALLER.owner);
+    if (waking) await wakeResumed(rt, [queue]);
+  });
+  return answer.kind === 'answered';
 }
 
 function requeueOne(world: World): void {

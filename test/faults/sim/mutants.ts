@@ -121,7 +121,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'revoke-moves-final',
-    file: 'store/reads.ts',
+    file: 'store/revoke.ts',
     find: "WHERE id = ?1 AND finished_at IS NULL AND ${guard('revoke')}",
     replace: 'WHERE id = ?1',
   },
@@ -159,6 +159,12 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'no-sweep-of-owed',
     file: 'cron/repair.ts',
     find: '  owed: sendOwed,\n',
+    replace: '',
+  },
+  {
+    name: 'no-sweep-of-parked',
+    file: 'cron/repair.ts',
+    find: '  resumed: wakeResumed,\n',
     replace: '',
   },
   {

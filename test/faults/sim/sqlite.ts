@@ -107,7 +107,8 @@ export class Sqlite {
 
   /** Empty tables; what was prepared stays. */
   reset(): void {
-    for (const table of ['jobs', 'dead_letters', 'marks']) this.#db.exec(`DELETE FROM ${table}`);
+    for (const table of ['jobs', 'dead_letters', 'marks', 'queue_controls', 'audit_log'])
+      this.#db.exec(`DELETE FROM ${table}`);
     this.#changes = [];
   }
 

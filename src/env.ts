@@ -1,5 +1,6 @@
 // The bindings and settings the Worker is given by wrangler.toml, its secrets and `.dev.vars`.
 
+import type { JobStream } from './durable/job-stream.ts';
 import type { ReplayGuard } from './durable/replay-guard.ts';
 
 export interface Env {
@@ -7,6 +8,7 @@ export interface Env {
   readonly RESULTS: KVNamespace;
   readonly OBJECTS: R2Bucket;
   readonly REPLAY_GUARD: DurableObjectNamespace<ReplayGuard>;
+  readonly JOB_STREAM: DurableObjectNamespace<JobStream>;
   readonly [producer: `QUEUE_${string}`]: Queue;
 
   /** Opens every route. Without it every authenticated route answers 503. */

@@ -24,4 +24,5 @@ export default {
   scheduled: (_controller, env, context) => tick(runtimeOf(env, context), env.BOOT_ID),
 } satisfies ExportedHandler<Env>;
 
+export { JobStream } from './durable/job-stream.ts';
 export { ReplayGuard } from './durable/replay-guard.ts';

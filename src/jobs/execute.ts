@@ -193,7 +193,12 @@ function unknownTask(envelope: Envelope): Task {
   return { ...UNKNOWN_TASK, name: envelope.task };
 }
 
-async function callHook(rt: Runtime, { task, job }: Attempt, outcome: Outcome, written: Written): Promise<void> {
+async function callHook(
+  rt: Runtime,
+  { task, hookJob: job }: Attempt,
+  outcome: Outcome,
+  written: Written,
+): Promise<void> {
   const hook = hookOf(task, job, outcome, written);
   if (hook === undefined) return;
   try {

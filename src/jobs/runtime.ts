@@ -4,7 +4,9 @@ import type { Env } from '../env.ts';
 import type { Clock, Database, Inputs, Queues, Randomness, Results } from '../core/ports.ts';
 import { REPLAY_GUARD_SHARDS } from '../core/limits.ts';
 import { shardOfText } from '../core/digest.ts';
+import type { JobStream, Latest, StreamBatch, StreamLook, StreamPage } from '../durable/job-stream.ts';
 import type { KnownToken, ReplayGuard, TokenAnswer, TokenClaim } from '../durable/replay-guard.ts';
+import { systemClock } from '../durable/system-clock.ts';
 import { platformQueues } from '../queues.ts';
 import { d1Database, type DatabaseSize, type StatementCounts } from '../store/d1.ts';
 import { kvResults, r2Inputs } from '../store/payloads.ts';
@@ -33,6 +35,16 @@ export interface Replay {
   find(scope: string, tokens: readonly string[], now: number): Promise<readonly KnownToken[]>;
 }
 
+/** The live output of jobs, by their ids. Rejects where it cannot answer. */
+export interface Streams {
+  /** Safe to repeat. `stale`: a later attempt of the job has written; this one counts no more. */
+  append(jobId: string, batch: StreamBatch): Promise<'kept' | 'stale'>;
+  /** What comes after a place, in order; waits for it where there is nothing yet. */
+  read(jobId: string, look: StreamLook): Promise<StreamPage>;
+  /** The newest progress; undefined where none was told, or it is forgotten. */
+  latest(jobId: string): Promise<Latest | undefined>;
+}
+
 export interface Runtime {
   readonly db: Database;
   readonly queues: Queues;
@@ -41,6 +53,7 @@ export interface Runtime {
   readonly clock: Clock;
   readonly random: Randomness;
   readonly replay: Replay;
+  readonly streams: Streams;
   readonly registry: Registry;
   readonly isolate: Isolate;
   /** Handed on to tasks; the engine itself reads nothing from it. */
@@ -83,6 +96,11 @@ export function createRuntime(
         return (await Promise.all(asked)).flat();
       },
     },
+    streams: {
+      append: async (jobId, batch) => streamOf(env.JOB_STREAM, jobId).append(batch),
+      read: async (jobId, look) => streamOf(env.JOB_STREAM, jobId).read(look),
+      latest: async (jobId) => streamOf(env.JOB_STREAM, jobId).latest(),
+    },
     registry,
     isolate,
     env,
@@ -104,21 +122,9 @@ function guardOf(
   return guards.getByName(`${scope}:${String(shard)}`);
 }
 
-export const systemClock: Clock = {
-  now: () => Date.now(),
-  sleep: (milliseconds, signal) =>
-    new Promise((resolve) => {
-      if (signal?.aborted === true) {
-        resolve();
-        return;
-      }
-      const timer = setTimeout(resolve, milliseconds);
-      signal?.addEventListener('abort', () => {
-        clearTimeout(timer);
-        resolve();
-      });
-    }),
-};
+function streamOf(streams: DurableObjectNamespace<JobStream>, jobId: string): DurableObjectStub<JobStream> {
+  return streams.getByName(jobId);
+}
 
 export const systemRandomness: Randomness = {
   bytes: (count) => crypto.getRandomValues(new Uint8Array(count)),

@@ -42,7 +42,7 @@ export class Life {
   }
 }
 
-export type Port = 'database' | 'queue' | 'guard' | 'objects';
+export type Port = 'database' | 'queue' | 'guard' | 'objects' | 'streams';
 
 export class World {
   readonly clock: HeldClock;
@@ -67,12 +67,13 @@ export class World {
       (port: Port) =>
       (call: () => Promise<unknown>): Promise<unknown> =>
         through(port, call);
-    const ports = ({ db, inputs, results, replay, env }: Runtime): Partial<Runtime> => ({
+    const ports = ({ db, inputs, results, replay, streams, env }: Runtime): Partial<Runtime> => ({
       db: passing(db, by('database')),
       queues: passing<Queues>(this.broker, by('queue')),
       inputs: passing(inputs, by('objects')),
       results: passing(results, by('objects')),
       replay: passing(replay, by('guard')),
+      streams: passing(streams, by('streams')),
       env: { ...env, OBJECTS: passing(env.OBJECTS, by('objects')) },
       clock: {
         now: () => this.clock.now(),

@@ -4,12 +4,12 @@ import { z } from 'zod';
 import { STATEMENT_DEADLINE_MS } from '../../../src/core/limits.ts';
 import { DatabaseError } from '../../../src/core/ports.ts';
 import type { Answer, Clock, Database, Inputs, Queues, Results, Statement } from '../../../src/core/ports.ts';
-import type { Replay, Runtime } from '../../../src/jobs/runtime.ts';
-import { DATABASE, PAYLOADS, REPLAY, SENDS, type FarSide } from './faults.ts';
+import type { Replay, Runtime, Streams } from '../../../src/jobs/runtime.ts';
+import { DATABASE, PAYLOADS, REPLAY, SENDS, STREAMS, type FarSide } from './faults.ts';
 import type { Invocation } from './machines.ts';
 import type { World } from './world.ts';
 
-type Ports = Pick<Runtime, 'db' | 'queues' | 'inputs' | 'results' | 'clock' | 'random' | 'replay'>;
+type Ports = Pick<Runtime, 'db' | 'queues' | 'inputs' | 'results' | 'clock' | 'random' | 'replay' | 'streams'>;
 
 export function portsOf(world: World, caller: Invocation): Ports {
   return {
@@ -20,6 +20,7 @@ export function portsOf(world: World, caller: Invocation): Ports {
     clock: clockOf(world, caller),
     random: world.random,
     replay: replayOf(world, caller),
+    streams: streamsOf(world, caller),
   };
 }
 
@@ -169,6 +170,22 @@ function replayOf(world: World, caller: Invocation): Replay {
         failure: () => new Error('The Durable Object was reset.'),
       }),
     find: () => Promise.reject(new Error('No task of the simulator asks which tokens are claimed.')),
+  };
+}
+
+function streamsOf(world: World, caller: Invocation): Streams {
+  const nobody = (): Promise<never> => Promise.reject(new Error('Nobody of the simulator watches a job.'));
+  return {
+    append: (jobId, batch) =>
+      remote(world, caller, {
+        side: STREAMS,
+        name: `stream ${String(batch.generation)} of ${jobId}`,
+        jobs: () => [jobId],
+        effect: () => world.stores.append(jobId, batch),
+        failure: () => new Error('The Durable Object was reset.'),
+      }),
+    read: nobody,
+    latest: nobody,
   };
 }
 

@@ -157,7 +157,10 @@ export const STREAM_WAIT_MS = 10_000;
 export const WATCH_LOOK_MS = 1_000;
 /** How long one watches at most: an invocation may ask D1 1,000 times. Then the client comes back with Last-Event-ID. */
 export const WATCH_MS = 10 * 60_000;
-/** A watcher that hears nothing for so long is sent a comment: what stands between closes idle connections. */
+/**
+ * A watcher that hears nothing for so long is sent a comment: what stands between closes idle connections, and that a
+ * client has hung up is noticed by writing to it.
+ */
 export const KEEP_ALIVE_MS = 15_000;
 
 /** An object in R2 that no job and no dead letter refers to leaves after this: until then a message may name it. */

@@ -1,6 +1,6 @@
 // A job as people see it.
 
-import type { AttemptRecord, JobRow } from '../store/rows.ts';
+import type { AttemptRecord, JobRow, Standing } from '../store/rows.ts';
 import { isCleared, resultExpiresAt, type Payload } from './payloads.ts';
 import { formatInstant } from '../core/instant.ts';
 import { isFinal, shownState, STATUS, type State } from '../core/states.ts';
@@ -17,7 +17,7 @@ export function jobHead(job: { id: string; task: string; queue: string; state: S
   return { id, task_id: id, task, queue, state, status: STATUS[state], status_url: statusUrl(id) };
 }
 
-/** The whole job. `input` and `result` are there as far as `payload` has them and `shown` allows it. */
+/** The whole job. Its input, result and progress note are there as far as `payload` has them and `shown` allows it. */
 export function jobJson(
   job: JobRow,
   now: number,
@@ -30,7 +30,7 @@ export function jobJson(
     ready: isFinal(state),
     successful: state === 'SUCCESS',
     progress: job.progress,
-    progress_note: isCleared(job, now) ? null : job.progress_note,
+    progress_note: isCleared(job, now) || !shown ? null : job.progress_note,
     ...(shown ? payload : {}),
     result_expired: resultExpired,
     result_expires_at: instantOrNull(resultExpiresAt(job)),
@@ -53,7 +53,22 @@ export function jobJson(
   };
 }
 
-function waitingFor(job: JobRow, state: State, now: number): string | null {
+/** Where a job stands, for whoever watches it. */
+export function standingJson(job: Standing, now: number): Record<string, unknown> {
+  const state = shownState(job.state, job.due_at, now);
+  return {
+    state,
+    status: STATUS[state],
+    ready: isFinal(state),
+    successful: state === 'SUCCESS',
+    attempt: job.attempt,
+    error: job.error,
+    next_attempt_at: state === 'RETRY' ? formatInstant(job.due_at) : null,
+    waiting_for: waitingFor(job, state, now),
+  };
+}
+
+function waitingFor(job: Standing, state: State, now: number): string | null {
   if (isFinal(state) || state === 'STARTED') return null;
   if (job.waiting_for !== null) return job.waiting_for;
   if (job.due_at > now) {

@@ -13,6 +13,7 @@ import { debugRoutes } from './debug.ts';
 import { health } from './health.ts';
 import { jobRoutes } from './jobs.ts';
 import { DATABASE_SILENT, problem } from './problems.ts';
+import { streamRoutes } from './stream.ts';
 import { listTasks } from './tasks.ts';
 import { receiveWebhook } from './webhooks.ts';
 
@@ -35,6 +36,7 @@ export function createApp(runtimeOf: (env: Env, context: ExecutionContext) => Ru
   closed.use(authenticated);
   closed.get('/health', health);
   closed.route('/api/v1/jobs', jobRoutes);
+  closed.route('/api/v1/jobs', streamRoutes);
   closed.get('/api/v1/tasks', listTasks);
   closed.route('/api/v1/dead-letters', deadLetterRoutes);
   closed.route('/api/v1/deliveries', deliveryRoutes);

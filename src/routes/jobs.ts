@@ -16,14 +16,14 @@ import { submit, submitAll, type Enqueued } from '../jobs/enqueue.ts';
 import { findJob, listJobs, revoke, runAgain, waitForJob } from '../jobs/inspect.ts';
 import { jobHead, jobJson, statusUrl } from '../jobs/job-json.ts';
 import { fetchPayload, payloadOfRow } from '../jobs/payloads.ts';
+import { withLatestProgress } from '../jobs/watch.ts';
 import { faultsOf, queueName, readCall, type Checked, type Request as JobRequest } from '../jobs/request.ts';
 import type { App } from './app.ts';
-import { may, needs } from './auth.ts';
+import { needs, showsPayload } from './auth.ts';
 import { readJson, readOptionalJson } from './body.ts';
-import { NOT_TAKEN, PAYLOAD_SILENT, problem, problemOf, type Failure } from './problems.ts';
+import { NO_JOB, NOT_TAKEN, PAYLOAD_SILENT, problem, problemOf, type Failure } from './problems.ts';
 import { instant, page, readQuery } from './query.ts';
 
-const NO_JOB: Failure = { kind: 'not_found', what: 'job with this id', retryAfterSeconds: 1 };
 const KEY_CONFLICT: Failure = {
   kind: 'invalid',
   errors: [{ path: 'options.idempotency_key', message: 'names another call: its task, input or options differ' }],
@@ -92,8 +92,9 @@ jobRoutes.get('/:id', needs('jobs:read'), async (c) => {
   if (!query.ok) return problem(query.failure);
   const wait = Math.min(MAX_WAIT_SECONDS, query.value.wait) * 1_000;
   const jobId = c.req.param('id');
-  const job = isId(jobId) ? await waitForJob(c.get('rt'), jobId, wait) : undefined;
-  if (job === undefined) return problem(NO_JOB);
+  const found = isId(jobId) ? await waitForJob(c.get('rt'), jobId, wait) : undefined;
+  if (found === undefined) return problem(NO_JOB);
+  const job = await withLatestProgress(c.get('rt'), found);
   const now = c.get('rt').clock.now();
   const payload = showsPayload(c) ? await fetchPayload(c.get('rt'), job) : payloadOfRow(job, now);
   return payload === undefined ? problem(PAYLOAD_SILENT) : c.json(jobJson(job, now, payload, showsPayload(c)));
@@ -198,8 +199,4 @@ function failureOf({ kind, faults }: Checked<JobRequest> & { ok: false }): Failu
 
 function callerOf(c: Context<App>): { owner: string; source: string } {
   return { owner: c.get('principal').owner, source: 'api' };
-}
-
-function showsPayload(c: Context<App>): boolean {
-  return may(c.get('principal'), 'payload:read');
 }

@@ -3,9 +3,14 @@
 import { MAX_ROWS_SCANNED } from '../core/limits.ts';
 import type { Statement } from '../core/ports.ts';
 import { guard, target, type State } from '../core/states.ts';
+import { STANDING_COLUMNS } from './rows.ts';
 
 export function selectJob(id: string): Statement {
   return { name: 'job', sql: `SELECT * FROM jobs WHERE id = ?1`, params: [id] };
+}
+
+export function selectStanding(id: string): Statement {
+  return { name: 'standing', sql: `SELECT ${STANDING_COLUMNS} FROM jobs WHERE id = ?1`, params: [id] };
 }
 
 /** Every field narrows. Instants are epoch milliseconds. */

@@ -18,7 +18,7 @@ import {
 import type { Finish } from '../../src/store/claims.ts';
 import { d1Database, type StatementCounts } from '../../src/store/d1.ts';
 import { recordFailures } from '../../src/store/dead-letters.ts';
-import { revokeJob, selectJob, selectJobs } from '../../src/store/reads.ts';
+import { revokeJob, selectJob, selectJobs, selectStanding } from '../../src/store/reads.ts';
 import {
   clearPayloads,
   deleteOld,
@@ -200,6 +200,7 @@ async function measureAll(): Promise<ReadonlyMap<string, Measured>> {
   ]);
   await note('finish: success', (run) => [finishJobs(ids(good, run).map((id) => finishOf(id, 'SUCCESS')))]);
   await note('get', (run) => [selectJob(first(good, run))]);
+  await note('watch', (run) => [selectStanding(first(good, run))]);
 
   for (const each of bad)
     await db.run(

@@ -6,8 +6,12 @@ export interface Heard {
   readonly data: Readonly<Record<string, unknown>>;
 }
 
-/** The events of a stream up to its end, or up to `most` of them; then it is hung up on. Comments are left out. */
-export async function hear(response: Response, most = Infinity): Promise<readonly Heard[]> {
+/** The events of a stream up to its end, or up to `most`; then it is hung up on. `listen` is told each as it comes. */
+export async function hear(
+  response: Response,
+  most = Infinity,
+  listen: (heard: Heard) => void = () => undefined,
+): Promise<readonly Heard[]> {
   const heard: Heard[] = [];
   const frames = framesOf(response);
   for await (const frame of frames) {
@@ -20,7 +24,9 @@ export async function hear(response: Response, most = Infinity): Promise<readonl
     const data = fields.get('data');
     if (data === undefined) continue;
     const event = fields.get('event') ?? 'message';
-    heard.push({ id: fields.get('id'), event, data: JSON.parse(data) as Heard['data'] });
+    const each = { id: fields.get('id'), event, data: JSON.parse(data) as Heard['data'] };
+    heard.push(each);
+    listen(each);
     if (heard.length >= most) break;
   }
   return heard;

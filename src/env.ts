@@ -1,5 +1,6 @@
 // The bindings and settings the Worker is given by wrangler.toml, its secrets and `.dev.vars`.
 
+import type { JobStream } from './durable/job-stream.ts';
 import type { RateLimiter } from './durable/rate-limiter.ts';
 import type { ReplayGuard } from './durable/replay-guard.ts';
 import type { SemaphoreObject } from './durable/semaphore.ts';
@@ -11,6 +12,7 @@ export interface Env {
   readonly REPLAY_GUARD: DurableObjectNamespace<ReplayGuard>;
   readonly RATE_LIMITER: DurableObjectNamespace<RateLimiter>;
   readonly SEMAPHORE: DurableObjectNamespace<SemaphoreObject>;
+  readonly JOB_STREAM: DurableObjectNamespace<JobStream>;
   readonly [producer: `QUEUE_${string}`]: Queue;
 
   /** Opens every route. Without it every authenticated route answers 503. */

@@ -26,6 +26,7 @@ export default {
   scheduled: (_controller, env, context) => tick(runtimeOf(env, context), env.BOOT_ID),
 } satisfies ExportedHandler<Env>;
 
+export { JobStream } from './durable/job-stream.ts';
 export { RateLimiter } from './durable/rate-limiter.ts';
 export { ReplayGuard } from './durable/replay-guard.ts';
 

@@ -105,7 +105,7 @@ export const MAX_REVOKED = 1_000;
 /** Open jobs of a queue are counted so far, due and later ones each. */
 export const MAX_COUNTED = 10_000;
 /** How long a look at a queue or a job waits for a queue to say how much it holds. */
-export const BACKLOG_DEADLINE_MS = 1_000;
+export const LOOK_DEADLINE_MS = 1_000;
 /** Owed rows looked after when a batch ends idle, and how rarely. */
 export const IDLE_REPAIR_ROWS = 100;
 export const IDLE_REPAIR_EVERY_MS = 30_000;
@@ -172,6 +172,38 @@ export const ENVELOPE_LIFE_MS = 4 * 86_400_000;
 /** A job of a task this deployment does not know is put back for so long, and fails after so long. */
 export const UNKNOWN_TASK_RETRY_SECONDS = 60;
 export const UNKNOWN_TASK_LIFE_MS = 24 * 3_600_000;
+
+/** Live output of one attempt, in UTF-8, and its events: what goes beyond is dropped, and a line says so. */
+export const MAX_STREAM_BYTES = 1024 * 1024;
+export const MAX_STREAM_EVENTS = 10_000;
+/** Longest line of a log: the rest of it is cut off. */
+export const MAX_LINE_CHARS = 4_000;
+/** Longest chunk of one event: a longer text comes as several. */
+export const MAX_CHUNK_CHARS = 16_000;
+/** How often the live output of one attempt goes out, at most; and how soon it is tried again where it could not. */
+export const STREAM_FLUSH_MS = 200;
+export const STREAM_RETRY_MS = 500;
+/** A job's stream that has not answered by then is silent: what is live can be done without. */
+export const STREAM_DEADLINE_MS = 1_000;
+/** How long the end of an attempt waits for the rest of its live output to be taken. */
+export const STREAM_END_DEADLINE_MS = 2_000;
+/** Live output is kept for so long after its last event, or as long as the job's result where that is shorter. */
+export const STREAM_TTL_MS = 3_600_000;
+/** But so long in any case: whoever looks now and then must not miss the end. */
+export const MIN_STREAM_TTL_MS = 60_000;
+/** Events read at once. */
+export const STREAM_PAGE = 500;
+/** How long one look at a stream waits for the next event. */
+export const STREAM_WAIT_MS = 10_000;
+/** How often whoever watches a job looks at its row, too. */
+export const WATCH_LOOK_MS = 1_000;
+/** How long one watches at most: an invocation may ask D1 1,000 times. Then the client comes back with Last-Event-ID. */
+export const WATCH_MS = 10 * 60_000;
+/**
+ * A watcher that hears nothing for so long is sent a comment: what stands between closes idle connections, and that a
+ * client has hung up is noticed by writing to it.
+ */
+export const KEEP_ALIVE_MS = 15_000;
 
 /** An object in R2 that no job and no dead letter refers to leaves after this: until then a message may name it. */
 export const ORPHAN_AFTER_MS = 5 * 86_400_000;

@@ -2,9 +2,10 @@
 
 import type { Envelope } from '../core/envelope.ts';
 import { byteLength } from '../core/json.ts';
-import { HEARTBEAT_MS, INPUT_RETRY_MS, MAX_NOTE_CHARS, MAX_PAYLOAD_BYTES, PASS_RETRY_MS } from '../core/limits.ts';
+import { HEARTBEAT_MS, INPUT_RETRY_MS, MAX_PAYLOAD_BYTES, PASS_RETRY_MS } from '../core/limits.ts';
 import type { Won } from '../store/claims.ts';
 import { enqueueFrom } from './child.ts';
+import { Live } from './live.ts';
 import { faultsOf } from './request.ts';
 import { Deferral, Discard, LeaseLost, Retry, SoftTimeLimitExceeded, Terminated } from './outcome.ts';
 import { missedPass, type Pass } from './passes.ts';
@@ -45,53 +46,70 @@ export interface Attempt {
   readonly pass: Pass | undefined;
   /** Settled when its handler starts, or with `false` when it never will. */
   readonly begun: PromiseWithResolvers<boolean>;
+  /** What its hooks are given: they may enqueue although the attempt has ended. */
+  readonly hookJob: Job;
+  readonly live: Live;
   startedAt: number;
-  progress: number;
-  progressNote: string | null;
   /** Fires the job's signal. */
   abort(reason: SoftTimeLimitExceeded | Terminated | LeaseLost): void;
 }
 
 export function prepareAttempt(rt: Runtime, task: Task, envelope: Envelope, won: Won, pass?: Pass): Attempt {
   const controller = new AbortController();
-  const attempt: Attempt = {
+  const live = new Live(rt, envelope, won.claim);
+  const hookJob = jobOf(rt, task, envelope, won, live, controller.signal);
+  return {
     envelope,
     task,
     won,
     pass,
     begun: Promise.withResolvers<boolean>(),
+    live,
+    hookJob,
+    job: {
+      ...hookJob,
+      enqueue: async (...call) => {
+        if (live.ended) throw new Error('The attempt has ended: its handler may enqueue nothing more.');
+        return hookJob.enqueue(...call);
+      },
+    },
     startedAt: rt.clock.now(),
-    progress: 0,
-    progressNote: null,
     abort: (reason) => {
+      if (reason instanceof LeaseLost) live.abandon();
       controller.abort(reason);
     },
-    job: {
-      id: envelope.id,
-      task: task.name,
-      queue: envelope.queue,
-      attempt: won.attempt,
-      maxRetries: envelope.options.maxRetries,
-      source: envelope.source,
-      tags: envelope.tags,
-      createdAt: envelope.acceptedAt,
-      signal: controller.signal,
-      enqueue: enqueueFrom(rt, envelope, won.claim),
-      claimed: (scope, tokens) => findTokens(rt, scope, tokens),
-      handlersOf: (event) => rt.registry.handlersOf(event),
-      clock: rt.clock,
-      db: rt.db,
-      env: rt.env,
-      progress: (percent, note) => {
-        // NaN is none, and must not reach a column that refuses it with everything beside it.
-        attempt.progress = percent >= 0 ? Math.round(Math.min(100, percent)) : 0;
-        attempt.progressNote = note?.slice(0, MAX_NOTE_CHARS) ?? null;
-      },
-      defer: (later) =>
-        new Deferral('until' in later ? later.until : rt.clock.now() + later.seconds * 1_000, later.reason),
-    },
   };
-  return attempt;
+}
+
+function jobOf(rt: Runtime, task: Task, envelope: Envelope, won: Won, live: Live, signal: AbortSignal): Job {
+  return {
+    id: envelope.id,
+    task: task.name,
+    queue: envelope.queue,
+    attempt: won.attempt,
+    maxRetries: envelope.options.maxRetries,
+    source: envelope.source,
+    tags: envelope.tags,
+    createdAt: envelope.acceptedAt,
+    signal,
+    enqueue: enqueueFrom(rt, envelope, won.claim),
+    claimed: (scope, tokens) => findTokens(rt, scope, tokens),
+    handlersOf: (event) => rt.registry.handlersOf(event),
+    clock: rt.clock,
+    db: rt.db,
+    env: rt.env,
+    progress: (percent, note) => {
+      live.progress(percent, note);
+    },
+    log: (line) => {
+      live.log(line);
+    },
+    chunk: (text) => {
+      live.chunk(text);
+    },
+    defer: (later) =>
+      new Deferral('until' in later ? later.until : rt.clock.now() + later.seconds * 1_000, later.reason),
+  };
 }
 
 /** The hard limit of a job in milliseconds, and its soft one. */
@@ -131,6 +149,7 @@ export async function runAttempt(rt: Runtime, attempt: Attempt): Promise<Outcome
   } finally {
     over.abort();
     await soft;
+    await attempt.live.end();
   }
 }
 

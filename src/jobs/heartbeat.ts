@@ -37,12 +37,12 @@ async function beatLocks(rt: Runtime, attempts: readonly Attempt[]): Promise<voi
  */
 export async function beat(rt: Runtime, attempts: readonly Attempt[]): Promise<boolean> {
   try {
-    const beats = attempts.map(({ won, startedAt, progress, progressNote }) => ({
+    const beats = attempts.map(({ won, startedAt, live }) => ({
       id: won.id,
       claim: won.claim,
       startedAt,
-      progress,
-      progressNote,
+      progress: live.percent,
+      progressNote: live.note,
     }));
     const rows = await query(rt, heartbeat(beats, rt.clock.now()));
     const held = new Map(rows.map(readBeat).map(({ id, revoke_requested }) => [id, revoke_requested]));

@@ -9,7 +9,12 @@ import type { Runtime } from './runtime.ts';
 import type { Job, Task } from './task.ts';
 
 /** Calls the hook of an outcome, if its task has one. Never rejects. */
-export async function callHook(rt: Runtime, { task, job }: Attempt, outcome: Outcome, written: Written): Promise<void> {
+export async function callHook(
+  rt: Runtime,
+  { task, hookJob: job }: Attempt,
+  outcome: Outcome,
+  written: Written,
+): Promise<void> {
   const hook = hookOf(task, job, outcome, written);
   if (hook === undefined) return;
   try {

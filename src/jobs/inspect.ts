@@ -4,9 +4,9 @@ import type { Json } from '../core/json.ts';
 import { MAX_ROWS_SCANNED } from '../core/limits.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { isFinal, shownState, type State } from '../core/states.ts';
-import { selectJob, selectJobs, type JobFilter } from '../store/reads.ts';
+import { selectJob, selectJobs, selectStanding, type JobFilter } from '../store/reads.ts';
 import { revokeJob } from '../store/revoke.ts';
-import { readJobRow, type JobRow } from '../store/rows.ts';
+import { readJobRow, readStanding, type JobRow, type Standing } from '../store/rows.ts';
 import { copyOf, type NoCopy } from './copy.ts';
 import { commit, type Enqueued } from './enqueue.ts';
 import { query, transact } from './database.ts';
@@ -16,6 +16,12 @@ import type { Runtime } from './runtime.ts';
 export async function findJob(rt: Runtime, id: string): Promise<JobRow | undefined> {
   const [row] = await query(rt, selectJob(id, rt.clock.now()));
   return row === undefined ? undefined : readJobRow(row);
+}
+
+/** Where a job stands: a look that costs little, however large the job. */
+export async function findStanding(rt: Runtime, id: string): Promise<Standing | undefined> {
+  const [row] = await query(rt, selectStanding(id, rt.clock.now()));
+  return row === undefined ? undefined : readStanding(row);
 }
 
 const FIRST_LOOK_MS = 10;

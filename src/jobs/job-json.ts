@@ -1,7 +1,7 @@
 // A job as people see it.
 
 import { PAUSE } from '../store/queue-controls.ts';
-import type { AttemptRecord, JobRow } from '../store/rows.ts';
+import type { AttemptRecord, JobRow, Standing } from '../store/rows.ts';
 import { pauseReason } from './park.ts';
 import { isCleared, resultExpiresAt, type Payload } from './payloads.ts';
 import { formatInstant } from '../core/instant.ts';
@@ -20,15 +20,15 @@ export function jobHead(job: { id: string; task: string; queue: string; state: S
 }
 
 /**
- * The whole job. `input` and `result` are there as far as `payload` has them and `shown` allows it. `backlog`: messages in
- * its queue, where they were asked for and the queue said so.
+ * The whole job. Its input, result and progress note are there as far as `payload` has them and `shown` allows it.
+ * `reason`: why it waits, where somebody was asked who knows better than its row.
  */
 export function jobJson(
   job: JobRow,
   now: number,
   { resultExpired, ...payload }: Payload,
   shown: boolean,
-  backlog: number | null = null,
+  reason: string | null = null,
 ): Record<string, unknown> {
   const state = shownState(job.state, job.due_at, now);
   return {
@@ -36,7 +36,7 @@ export function jobJson(
     ready: isFinal(state),
     successful: state === 'SUCCESS',
     progress: job.progress,
-    progress_note: isCleared(job, now) ? null : job.progress_note,
+    progress_note: isCleared(job, now) || !shown ? null : job.progress_note,
     ...(shown ? payload : {}),
     result_expired: resultExpired,
     result_expires_at: instantOrNull(resultExpiresAt(job)),
@@ -49,7 +49,7 @@ export function jobJson(
     started_at: instantOrNull(job.started_at),
     finished_at: instantOrNull(job.finished_at),
     next_attempt_at: state === 'RETRY' ? formatInstant(job.due_at) : null,
-    waiting_for: waitingFor(job, state, now, backlog),
+    waiting_for: reason ?? waitingFor(job, state, now),
     source: job.source,
     tags: job.tags,
     parent_id: job.parent_id,
@@ -59,14 +59,22 @@ export function jobJson(
   };
 }
 
-/** Whether it waits for nothing but a consumer that takes its message. */
-export function waitsForConsumer(job: JobRow, now: number): boolean {
-  const { state, due_at, sent_at, waiting_for, parked_for, paused } = job;
-  if (isFinal(state) || state === 'STARTED' || due_at > now || paused === 1) return false;
-  return sent_at !== null && waiting_for === null && parked_for === null;
+/** Where a job stands, for whoever watches it. */
+export function standingJson(job: Standing, now: number): Record<string, unknown> {
+  const state = shownState(job.state, job.due_at, now);
+  return {
+    state,
+    status: STATUS[state],
+    ready: isFinal(state),
+    successful: state === 'SUCCESS',
+    attempt: job.attempt,
+    error: job.error,
+    next_attempt_at: state === 'RETRY' ? formatInstant(job.due_at) : null,
+    waiting_for: waitingFor(job, state, now),
+  };
 }
 
-function waitingFor(job: JobRow, state: State, now: number, backlog: number | null): string | null {
+function waitingFor(job: Standing, state: State, now: number): string | null {
   if (isFinal(state) || state === 'STARTED') return null;
   if (job.due_at <= now && job.paused === 1) return pauseReason(job.queue, job.paused_until);
   // Its queue goes on, and what the row says is what it was parked with.
@@ -76,7 +84,7 @@ function waitingFor(job: JobRow, state: State, now: number, backlog: number | nu
     return `${state === 'RETRY' ? 'its next attempt is due' : 'due'} at ${formatInstant(job.due_at)}`;
   }
   if (job.sent_at === null) return NEXT_TICK;
-  return `a consumer of the queue ${job.queue}${backlog === null ? '' : ` (backlog ${String(backlog)})`}`;
+  return `a consumer of the queue ${job.queue}`;
 }
 
 const NEXT_TICK = 'the next tick, which sends its message';

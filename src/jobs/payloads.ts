@@ -84,7 +84,7 @@ export function resultExpiresAt({ state, finished_at, options }: JobRow): number
 }
 
 /** Whether the payload of a sensitive job has left, or is about to: nobody is given it any more. */
-export function isCleared({ clears_at, cleared_at }: JobRow, now: number): boolean {
+export function isCleared({ clears_at, cleared_at }: Pick<JobRow, 'clears_at' | 'cleared_at'>, now: number): boolean {
   return cleared_at !== null || (clears_at !== null && clears_at <= now);
 }
 

@@ -14,7 +14,7 @@ import {
   type QueueRow,
 } from '../store/queue-controls.ts';
 import { countOpen, purgeJobs, readOpen, readRevocable } from '../store/revoke.ts';
-import { backlogOf } from './backlog.ts';
+import { backlogOf } from './why-waiting.ts';
 import { query, transact } from './database.ts';
 import type { Runtime } from './runtime.ts';
 

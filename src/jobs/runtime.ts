@@ -4,6 +4,7 @@ import type { Env } from '../env.ts';
 import type { Clock, Database, Inputs, Queues, Randomness, Results } from '../core/ports.ts';
 import { REPLAY_GUARD_SHARDS } from '../core/limits.ts';
 import { shardOfText } from '../core/digest.ts';
+import type { JobStream, Latest, StreamBatch, StreamLook, StreamPage } from '../durable/job-stream.ts';
 import type { Rate } from '../core/rate.ts';
 import type { LeaseAnswer, LeaseAsk } from '../durable/lock-table.ts';
 import type { RateLimiter } from '../durable/rate-limiter.ts';
@@ -17,6 +18,7 @@ import type {
   TokenMoved,
 } from '../durable/replay-guard.ts';
 import type { SemaphoreObject } from '../durable/semaphore.ts';
+import { systemClock } from '../durable/system-clock.ts';
 import { platformQueues } from '../queues.ts';
 import { d1Database, type DatabaseSize, type StatementCounts } from '../store/d1.ts';
 import { kvResults, r2Inputs } from '../store/payloads.ts';
@@ -69,6 +71,16 @@ export interface Locks {
   standing(name: string, job: string): Promise<{ readonly holders: readonly string[]; readonly ahead: number }>;
 }
 
+/** The live output of jobs, by their ids. Rejects where it cannot answer. */
+export interface Streams {
+  /** Safe to repeat. `stale`: a later attempt of the job has written; this one counts no more. */
+  append(jobId: string, batch: StreamBatch): Promise<'kept' | 'stale'>;
+  /** What comes after a place, in order; waits for it where there is nothing yet. */
+  read(jobId: string, look: StreamLook): Promise<StreamPage>;
+  /** The newest progress; undefined where none was told, or it is forgotten. */
+  latest(jobId: string): Promise<Latest | undefined>;
+}
+
 export interface Runtime {
   readonly db: Database;
   readonly queues: Queues;
@@ -79,6 +91,7 @@ export interface Runtime {
   readonly replay: Replay;
   readonly rates: Rates;
   readonly locks: Locks;
+  readonly streams: Streams;
   readonly registry: Registry;
   readonly isolate: Isolate;
   /** Handed on to tasks; the engine itself reads nothing from it. */
@@ -124,6 +137,11 @@ export function createRuntime(
     },
     rates: ratesOn(env.RATE_LIMITER),
     locks: locksOn(env.SEMAPHORE),
+    streams: {
+      append: async (jobId, batch) => streamOf(env.JOB_STREAM, jobId).append(batch),
+      read: async (jobId, look) => streamOf(env.JOB_STREAM, jobId).read(look),
+      latest: async (jobId) => streamOf(env.JOB_STREAM, jobId).latest(),
+    },
     registry,
     isolate,
     env,
@@ -164,21 +182,9 @@ function guardOf(
   return guards.getByName(`${scope}:${String(shard)}`);
 }
 
-export const systemClock: Clock = {
-  now: () => Date.now(),
-  sleep: (milliseconds, signal) =>
-    new Promise((resolve) => {
-      if (signal?.aborted === true) {
-        resolve();
-        return;
-      }
-      const timer = setTimeout(resolve, milliseconds);
-      signal?.addEventListener('abort', () => {
-        clearTimeout(timer);
-        resolve();
-      });
-    }),
-};
+function streamOf(streams: DurableObjectNamespace<JobStream>, jobId: string): DurableObjectStub<JobStream> {
+  return streams.getByName(jobId);
+}
 
 export const systemRandomness: Randomness = {
   bytes: (count) => crypto.getRandomValues(new Uint8Array(count)),

@@ -35,8 +35,12 @@ export interface Job {
   readonly createdAt: number;
   /** Fires at the soft limit (SoftTimeLimitExceeded), on terminate (Terminated) and when the lease is lost. */
   readonly signal: AbortSignal;
-  /** 0–100 and a few words; people see it within a heartbeat (20 s). */
+  /** 0–100 and a few words. What people see of one attempt never goes back: a lower number counts as the last one. */
   progress(percent: number, note?: string): void;
+  /** A line for whoever watches; past 4,000 characters it is cut. Live output is kept for an hour, not with the job. */
+  log(line: string): void;
+  /** A piece of output as it comes, for whoever watches. Neighbouring pieces may reach them as one. */
+  chunk(text: string): void;
   /** `return job.defer(…)`: put it back for later. `until` is epoch ms. */
   defer(
     later: { readonly seconds: number; readonly reason: string } | { readonly until: number; readonly reason: string },

@@ -25,7 +25,7 @@ export interface Moment {
 
 /** How an attempt is written down. */
 export function finishOf(attempt: Attempt, outcome: Outcome, moment: Moment): Finish {
-  const { won, startedAt, progress, progressNote } = attempt;
+  const { won, startedAt, live } = attempt;
   const common = {
     id: won.id,
     claim: won.claim,
@@ -39,8 +39,8 @@ export function finishOf(attempt: Attempt, outcome: Outcome, moment: Moment): Fi
     giveBack: 0 as const,
     waitingFor: null,
     record: null,
-    progress,
-    progressNote,
+    progress: live.percent,
+    progressNote: live.note,
     deadLetterId: deadLetterId(won.id),
   };
   switch (outcome.kind) {

@@ -16,6 +16,7 @@ import { jobRoutes } from './jobs.ts';
 import { DATABASE_SILENT, problem } from './problems.ts';
 import { queueRoutes } from './queues.ts';
 import { revokeRoutes } from './revoke.ts';
+import { streamRoutes } from './stream.ts';
 import { listTasks } from './tasks.ts';
 import { receiveWebhook } from './webhooks.ts';
 
@@ -41,6 +42,7 @@ export function createApp(runtimeOf: (env: Env, context: ExecutionContext) => Ru
   closed.route('/api/v1/jobs', revokeRoutes);
   closed.route('/api/v1/queues', queueRoutes);
   closed.get('/api/v1/audit', needs('admin'), listAudit);
+  closed.route('/api/v1/jobs', streamRoutes);
   closed.get('/api/v1/tasks', listTasks);
   closed.route('/api/v1/dead-letters', deadLetterRoutes);
   closed.route('/api/v1/deliveries', deliveryRoutes);

@@ -1,5 +1,6 @@
 // Who is calling, and what they may do.
 
+import type { Context } from 'hono';
 import { createMiddleware } from 'hono/factory';
 import { sameSecret } from '../core/digest.ts';
 import type { Env } from '../env.ts';
@@ -32,6 +33,11 @@ export function needs(scope: Scope): ReturnType<typeof createMiddleware<App>> {
 
 export function may({ scopes }: Principal, scope: Scope): boolean {
   return scopes.has(scope) || scopes.has('admin');
+}
+
+/** Whether the caller is shown what jobs were given and what they made of it. */
+export function showsPayload(c: Context<App>): boolean {
+  return may(c.get('principal'), 'payload:read');
 }
 
 function authenticate(headers: Headers, env: Env): Principal | Failure {

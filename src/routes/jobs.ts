@@ -13,13 +13,14 @@ import {
 } from '../core/limits.ts';
 import { isFinal } from '../core/states.ts';
 import { submit, submitAll, type Enqueued } from '../jobs/enqueue.ts';
-import { backlogOf } from '../jobs/backlog.ts';
 import { findJob, listJobs, runAgain, waitForJob } from '../jobs/inspect.ts';
-import { jobHead, jobJson, statusUrl, waitsForConsumer } from '../jobs/job-json.ts';
+import { jobHead, jobJson, statusUrl } from '../jobs/job-json.ts';
 import { fetchPayload, payloadOfRow } from '../jobs/payloads.ts';
 import { faultsOf, readCall, withKey, type Checked, type Request as JobRequest } from '../jobs/request.ts';
+import { withLatestProgress } from '../jobs/watch.ts';
+import { askWhyWaiting } from '../jobs/why-waiting.ts';
 import type { App } from './app.ts';
-import { may, needs } from './auth.ts';
+import { needs, showsPayload } from './auth.ts';
 import { readJson } from './body.ts';
 import { NO_JOB, NOT_TAKEN, PAYLOAD_SILENT, problem, problemOf, type Failure } from './problems.ts';
 import { jobFilters, page, readQuery } from './query.ts';
@@ -81,13 +82,13 @@ jobRoutes.get('/:id', needs('jobs:read'), async (c) => {
   if (!query.ok) return problem(query.failure);
   const wait = Math.min(MAX_WAIT_SECONDS, query.value.wait) * 1_000;
   const jobId = c.req.param('id');
-  const job = isId(jobId) ? await waitForJob(c.get('rt'), jobId, wait) : undefined;
-  if (job === undefined) return problem(NO_JOB);
+  const found = isId(jobId) ? await waitForJob(c.get('rt'), jobId, wait) : undefined;
+  if (found === undefined) return problem(NO_JOB);
+  const job = await withLatestProgress(c.get('rt'), found);
   const now = c.get('rt').clock.now();
   const payload = showsPayload(c) ? await fetchPayload(c.get('rt'), job) : payloadOfRow(job, now);
   if (payload === undefined) return problem(PAYLOAD_SILENT);
-  const backlog = waitsForConsumer(job, now) ? await backlogOf(c.get('rt'), job.queue) : null;
-  return c.json(jobJson(job, now, payload, showsPayload(c), backlog));
+  return c.json(jobJson(job, now, payload, showsPayload(c), await askWhyWaiting(c.get('rt'), job, now)));
 });
 
 jobRoutes.post('/:id/retry', needs('jobs:write'), async (c) => {
@@ -165,8 +166,4 @@ function failureOf({ kind, faults }: Checked<JobRequest> & { ok: false }): Failu
 
 function callerOf(c: Context<App>): { owner: string; source: string } {
   return { owner: c.get('principal').owner, source: 'api' };
-}
-
-function showsPayload(c: Context<App>): boolean {
-  return may(c.get('principal'), 'payload:read');
 }

@@ -62,6 +62,9 @@ export function problem(
   return new Response(JSON.stringify(body), { status, headers });
 }
 
+/** A job that was just accepted may have no row yet. */
+export const NO_JOB: Failure = { kind: 'not_found', what: 'job with this id', retryAfterSeconds: 1 };
+
 /**
  * What a call is told that was not taken. `unknown`: nobody knows, and repeating under the same key is safe. `full`: the
  * database is; finished jobs leave sooner now, and room is made within minutes or by hand.
@@ -84,8 +87,12 @@ export const PAYLOAD_SILENT: Failure = {
   retryAfterSeconds: 5,
 };
 
-/** What is asked of an unknown job. While the database is silent one that was just accepted has no row yet. */
-export const NO_JOB: Failure = { kind: 'not_found', what: 'job with this id', retryAfterSeconds: 1 };
+/** What a look at a job's live output is told where that cannot be read now. */
+export const STREAM_SILENT: Failure = {
+  kind: 'unavailable',
+  detail: 'The stream of this job does not answer at the moment.',
+  retryAfterSeconds: 5,
+};
 
 /** What a look at the database is told while it does not answer. */
 export const DATABASE_SILENT: Failure = {

@@ -4,9 +4,15 @@ import { MAX_ROWS_SCANNED } from '../core/limits.ts';
 import type { Statement } from '../core/ports.ts';
 import type { State } from '../core/states.ts';
 import { pauseColumns } from './queue-controls.ts';
+import { STANDING_COLUMNS } from './rows.ts';
 
 export function selectJob(id: string, now: number): Statement {
   return { name: 'job', sql: `SELECT *, ${pauseColumns('?2')} FROM jobs WHERE id = ?1`, params: [id, now] };
+}
+
+export function selectStanding(id: string, now: number): Statement {
+  const sql = `SELECT ${STANDING_COLUMNS}, ${pauseColumns('?2')} FROM jobs WHERE id = ?1`;
+  return { name: 'standing', sql, params: [id, now] };
 }
 
 /** Every field narrows. Instants are epoch milliseconds. */

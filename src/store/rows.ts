@@ -56,6 +56,7 @@ const jobRow = z
     expires_at: instant,
     sent_at: instant,
     attempt: z.int(),
+    claim: z.int(),
     lost: z.int(),
     revoke_requested: z.int(),
     started_at: instant,
@@ -81,6 +82,33 @@ export type JobRow = z.infer<typeof jobRow>;
 
 export function readJobRow(row: Row): JobRow {
   return jobRow.parse(row);
+}
+
+const standingRow = jobRow.unwrap().pick({
+  id: true,
+  state: true,
+  queue: true,
+  attempt: true,
+  due_at: true,
+  sent_at: true,
+  waiting_for: true,
+  error: true,
+  clears_at: true,
+  cleared_at: true,
+  parked_for: true,
+  paused: true,
+  paused_until: true,
+});
+/** Where a job stands, without what it was given or has made. */
+export type Standing = z.infer<typeof standingRow>;
+
+/** Columns of the table that a statement returns for {@link readStanding}. */
+export const STANDING_COLUMNS = Object.keys(standingRow.shape)
+  .filter((name) => !name.startsWith('paused'))
+  .join(', ');
+
+export function readStanding(row: Row): Standing {
+  return standingRow.parse(row);
 }
 
 /** Columns a statement returns for {@link readEnvelope}. */

@@ -5,7 +5,7 @@ import type { Envelope, JobOptions } from '../../src/core/envelope.ts';
 import type { Clock } from '../../src/core/ports.ts';
 import type { RetryPolicy } from '../../src/core/retry.ts';
 import { prepareAttempt, type Attempt } from '../../src/jobs/attempt.ts';
-import type { Runtime } from '../../src/jobs/runtime.ts';
+import type { Runtime, Streams } from '../../src/jobs/runtime.ts';
 import { defineTask, type Job } from '../../src/jobs/task.ts';
 import { manualClock } from './manual-clock.ts';
 
@@ -20,10 +20,11 @@ export interface Given {
   readonly run?: (input: unknown, job: Job) => unknown;
 }
 
-/** The runtime of an attempt that touches nothing but the clock. */
+/** The runtime of an attempt that touches nothing but the clock, and is heard by nobody. */
 export function runtimeWith(clock: Clock): Runtime {
   // Everything else would need bindings; whoever reaches for it finds undefined and fails.
-  return { clock } as Partial<Runtime> as Runtime;
+  const streams: Partial<Streams> = { append: () => Promise.resolve('kept') };
+  return { clock, streams: streams as Streams } as Partial<Runtime> as Runtime;
 }
 
 export function attemptOf({ attempt = 1, policy, options, clock = manualClock(NOW), run }: Given = {}): Attempt {

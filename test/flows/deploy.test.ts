@@ -21,7 +21,8 @@ test('INV-F61 deploy: the dry run passes, and binds every queue, dead-letter que
     expect(printed).toContain(`env.QUEUE_${binding} (${queue})`);
     expect(printed).toContain(`env.DLQ_${binding} (${queue}-dlq)`);
   }
-  for (const binding of ['DB', 'RESULTS', 'OBJECTS', 'REPLAY_GUARD']) expect(printed).toContain(`env.${binding}`);
+  for (const binding of ['DB', 'RESULTS', 'OBJECTS', 'REPLAY_GUARD', 'JOB_STREAM'])
+    expect(printed).toContain(`env.${binding}`);
 });
 
 test('INV-F61 deploy: the migrations apply to an empty database, and once', async () => {

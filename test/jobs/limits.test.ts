@@ -10,6 +10,7 @@ import { revoke } from '../../src/jobs/inspect.ts';
 import { Discard, RateLimited } from '../../src/jobs/outcome.ts';
 import { defineTask, type Job, type Task, type TaskDefinition } from '../../src/jobs/task.ts';
 import { Bench, emptyDatabase, nameInLife, settled, START } from '../worker/bench.ts';
+import { ask } from '../worker/client.ts';
 import { World } from '../worker/world.ts';
 
 beforeEach(emptyDatabase);
@@ -405,6 +406,26 @@ test('a grant that has run out before its handler could begin is not used, and c
   await bench.deliver(messages);
   expect(await attemptsOf(bench, [id])).toEqual([['SUCCESS', 1]]);
   expect(spans).toHaveLength(1);
+});
+
+test('asked about a parked job, the API says who has the lock now, and how many wait before it', async () => {
+  const bench = new Bench({ tasks: [recorded([], { concurrency: { limit: 1 } })] });
+  const jobs = [];
+  for (let job = 0; job < 3; job += 1) jobs.push(await bench.enqueue({ task: 'test.limited', input: {} }));
+  const lock = 'test.limited/lock';
+  await bench.rt.locks.take(lock, 1, 'other', { job: 'first-holder', priority: 5, since: 0 });
+  for (const { envelope } of bench.queues.take()) await bench.deliver([envelope]);
+  await bench.rt.locks.take(lock, 1, 'other', { job: 'first-holder', priority: 5, since: 0 });
+  const reasons = [];
+  for (const { id } of jobs) {
+    const job: { waiting_for: string } = await (await ask(bench.rt, `/api/v1/jobs/${id}`)).json();
+    reasons.push(job.waiting_for);
+  }
+  expect(reasons.sort()).toEqual([
+    'the lock of test.limited, held by first-holder',
+    'the lock of test.limited, held by first-holder (1 before it)',
+    'the lock of test.limited, held by first-holder (2 before it)',
+  ]);
 });
 
 test('a parked job whose place is taken asks for the lock of the key it has now', async () => {

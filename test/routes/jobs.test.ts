@@ -245,6 +245,7 @@ describe('who may', () => {
     expect([status, body['status']]).toEqual([200, 'healthy']);
     expect(Object.keys(body['checks'] as object).sort()).toEqual([
       'database',
+      'job_stream',
       'objects',
       'queues',
       'replay_guard',

@@ -10,7 +10,7 @@ import { claimJobs, finishJobs, heartbeat, loseJobs, selectUnwon } from '../../s
 import type { Finish } from '../../src/store/claims.ts';
 import { d1Database, type StatementCounts } from '../../src/store/d1.ts';
 import { recordFailures } from '../../src/store/dead-letters.ts';
-import { selectJob, selectJobs } from '../../src/store/reads.ts';
+import { selectJob, selectJobs, selectStanding } from '../../src/store/reads.ts';
 import { selectDeeds } from '../../src/store/audit.ts';
 import {
   markPurged,
@@ -204,6 +204,7 @@ async function measureAll(): Promise<ReadonlyMap<string, Measured>> {
   ]);
   await note('finish: success', (run) => [finishJobs(ids(good, run).map((id) => finishOf(id, 'SUCCESS')))]);
   await note('get', (run) => [selectJob(first(good, run), now)]);
+  await note('watch', (run) => [selectStanding(first(good, run), now)]);
 
   for (const each of bad)
     await db.run(

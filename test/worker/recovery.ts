@@ -5,7 +5,7 @@ import { REDELIVERY_PAUSE_MS } from '../../src/core/limits-outside.ts';
 import type { Clock } from '../../src/core/ports.ts';
 import type { JobRow } from '../../src/store/rows.ts';
 import { readDelivery, type DeliveryRow } from '../../src/store/deliveries.ts';
-import { systemClock } from '../../src/jobs/runtime.ts';
+import { systemClock } from '../../src/durable/system-clock.ts';
 import type { Task } from '../../src/jobs/task.ts';
 import { Bench, START } from './bench.ts';
 import { serve } from './client.ts';

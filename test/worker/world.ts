@@ -42,7 +42,7 @@ export class Life {
   }
 }
 
-export type Port = 'database' | 'queue' | 'guard' | 'limits' | 'objects';
+export type Port = 'database' | 'queue' | 'guard' | 'limits' | 'objects' | 'streams';
 
 export class World {
   readonly clock: HeldClock;
@@ -67,7 +67,7 @@ export class World {
       (port: Port) =>
       (call: () => Promise<unknown>): Promise<unknown> =>
         through(port, call);
-    const ports = ({ db, inputs, results, replay, rates, locks, env }: Runtime): Partial<Runtime> => ({
+    const ports = ({ db, inputs, results, replay, rates, locks, streams, env }: Runtime): Partial<Runtime> => ({
       db: passing(db, by('database')),
       queues: passing<Queues>(this.broker, by('queue')),
       inputs: passing(inputs, by('objects')),
@@ -75,6 +75,7 @@ export class World {
       replay: passing(replay, by('guard')),
       rates: passing(rates, by('limits')),
       locks: passing(locks, by('limits')),
+      streams: passing(streams, by('streams')),
       env: { ...env, OBJECTS: passing(env.OBJECTS, by('objects')) },
       clock: {
         now: () => this.clock.now(),

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { defineTask } from '../../jobs/task.ts';
 
-/** Sleeps `seconds`, in `steps` parts with progress after each. Obeys its signal. */
+/** Sleeps `seconds`, in `steps` parts, with progress, a line and a chunk after each. Obeys its signal. */
 export const debugSleep = defineTask({
   name: 'debug.sleep',
   queue: 'default',
@@ -13,7 +13,10 @@ export const debugSleep = defineTask({
     for (let step = 1; step <= steps; step += 1) {
       await job.clock.sleep((seconds * 1_000) / steps, job.signal);
       job.signal.throwIfAborted();
-      job.progress((100 * step) / steps, `step ${String(step)} of ${String(steps)}`);
+      const done = `step ${String(step)} of ${String(steps)}`;
+      job.progress((100 * step) / steps, done);
+      job.log(`slept ${String((seconds * step) / steps)} s`);
+      job.chunk(`${done}\n`);
     }
     return { slept: seconds };
   },

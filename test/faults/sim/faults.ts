@@ -25,6 +25,9 @@ const MOST = {
   'payload.error': 0.3,
   'payload.lied': 0.2,
   'payload.hang': 0.1,
+  'stream.error': 0.3,
+  'stream.lied': 0.3,
+  'stream.hang': 0.1,
   'call.cancelled': 0.01,
   'crash.before': 0.01,
   'crash.after': 0.01,
@@ -87,6 +90,7 @@ export const SENDS = {
   outage: 'send.outage',
 } as const satisfies FarSide;
 export const REPLAY = { error: 'replay.error', lied: 'replay.lied', hang: 'replay.hang' } as const satisfies FarSide;
+export const STREAMS = { error: 'stream.error', lied: 'stream.lied', hang: 'stream.hang' } as const satisfies FarSide;
 export const PAYLOADS = {
   error: 'payload.error',
   lied: 'payload.lied',

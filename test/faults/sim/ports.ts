@@ -5,12 +5,15 @@ import { STATEMENT_DEADLINE_MS } from '../../../src/core/limits.ts';
 import { DatabaseError } from '../../../src/core/ports.ts';
 import type { Answer, Clock, Database, Inputs, Queues, Results, Statement } from '../../../src/core/ports.ts';
 import type { LockTable } from '../../../src/durable/lock-table.ts';
-import type { Locks, Rates, Replay, Runtime } from '../../../src/jobs/runtime.ts';
-import { DATABASE, LIMITS, PAYLOADS, REPLAY, SENDS, type FarSide } from './faults.ts';
+import type { Locks, Rates, Replay, Runtime, Streams } from '../../../src/jobs/runtime.ts';
+import { DATABASE, LIMITS, PAYLOADS, REPLAY, SENDS, STREAMS, type FarSide } from './faults.ts';
 import type { Invocation } from './machines.ts';
 import type { World } from './world.ts';
 
-type Ports = Pick<Runtime, 'db' | 'queues' | 'inputs' | 'results' | 'clock' | 'random' | 'replay' | 'rates' | 'locks'>;
+type Ports = Pick<
+  Runtime,
+  'db' | 'queues' | 'inputs' | 'results' | 'clock' | 'random' | 'replay' | 'rates' | 'locks' | 'streams'
+>;
 
 export function portsOf(world: World, caller: Invocation): Ports {
   return {
@@ -23,6 +26,7 @@ export function portsOf(world: World, caller: Invocation): Ports {
     replay: replayOf(world, caller),
     rates: ratesOf(world, caller),
     locks: locksOf(world, caller),
+    streams: streamsOf(world, caller),
   };
 }
 
@@ -234,6 +238,22 @@ function locksOf(world: World, caller: Invocation): Locks {
 }
 
 const reset = (): Error => new Error('The Durable Object was reset.');
+
+function streamsOf(world: World, caller: Invocation): Streams {
+  const nobody = (): Promise<never> => Promise.reject(new Error('Nobody of the simulator watches a job.'));
+  return {
+    append: (jobId, batch) =>
+      remote(world, caller, {
+        side: STREAMS,
+        name: `stream ${String(batch.generation)} of ${jobId}`,
+        jobs: () => [jobId],
+        effect: () => world.stores.append(jobId, batch),
+        failure: () => new Error('The Durable Object was reset.'),
+      }),
+    read: nobody,
+    latest: nobody,
+  };
+}
 
 function inputsOf(world: World, caller: Invocation): Inputs {
   const call = <T>(name: string, effect: () => T): Promise<T> =>

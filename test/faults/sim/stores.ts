@@ -1,6 +1,7 @@
-// What stands beside the database: kept inputs and results, and whose token is whose.
+// What stands beside the database: kept inputs and results, whose token is whose, and what jobs said while they ran.
 
 import type { Kept } from '../../../src/core/ports.ts';
+import type { StreamBatch } from '../../../src/durable/job-stream.ts';
 import type { TokenAnswer, TokenClaim, TokenMove, TokenMoved } from '../../../src/durable/replay-guard.ts';
 
 const PAGE = 500;
@@ -8,6 +9,7 @@ const PAGE = 500;
 export class Stores {
   readonly inputs = new Map<string, { readonly text: string; readonly keptAt: number }>();
   readonly results = new Map<string, { readonly text: string; readonly until: number }>();
+  readonly #streams = new Map<string, { generation: number; seqs: Set<number> }>();
   readonly #tokens = new Map<string, { jobId: string; digest: string; claimedAt: number; expiresAt: number }>();
 
   /** As the replay guard answers. */
@@ -31,6 +33,16 @@ export class Stores {
     }
     this.#tokens.set(key, { jobId: to, digest: known?.digest ?? '', claimedAt: now, expiresAt: now + ttlMs });
     return { moved: true, jobId: to, claimedAt: now };
+  }
+
+  /** As a job's stream answers. */
+  append(jobId: string, { generation, events }: StreamBatch): 'kept' | 'stale' {
+    const known = this.#streams.get(jobId);
+    if (known !== undefined && known.generation > generation) return 'stale';
+    const stream = known?.generation === generation ? known : { generation, seqs: new Set<number>() };
+    for (const { seq } of events) stream.seqs.add(seq);
+    this.#streams.set(jobId, stream);
+    return 'kept';
   }
 
   listInputs(cursor: string | undefined): { kept: readonly Kept[]; next: string | undefined } {

@@ -6,7 +6,7 @@ import { loseLapsed } from '../../src/jobs/lapse.ts';
 import { Discard } from '../../src/jobs/outcome.ts';
 import { defineTask, type Job } from '../../src/jobs/task.ts';
 import { tick } from '../../src/cron/tick.ts';
-import { Bench, emptyDatabase, FastClock, HeldClock, outage, settled, START } from '../worker/bench.ts';
+import { Bench, emptyDatabase, FastClock, HeldClock, outage, settled, START, untilOver } from '../worker/bench.ts';
 
 beforeEach(emptyDatabase);
 
@@ -309,7 +309,7 @@ test('heartbeats keep a long job from being taken over, and carry its progress',
   await tick(new Bench({ clock }).rt, undefined);
   expect((await bench.job(job.id)).lost).toBe(0);
   await clock.advance(80_000);
-  await batch;
+  await untilOver(clock, batch);
   expect((await bench.job(job.id)).state).toBe('SUCCESS');
 });
 

@@ -11,7 +11,7 @@ import { payloadOfRow } from '../../src/jobs/payloads.ts';
 import { pause, resume } from '../../src/jobs/queue-control.ts';
 import type { Settlement } from '../../src/jobs/settlement.ts';
 import { defineTask } from '../../src/jobs/task.ts';
-import { Bench, emptyDatabase, FastClock, HeldClock, settled, START } from '../worker/bench.ts';
+import { Bench, emptyDatabase, FastClock, HeldClock, settled, START, untilOver } from '../worker/bench.ts';
 import { World } from '../worker/world.ts';
 
 beforeEach(emptyDatabase);
@@ -207,7 +207,7 @@ test('what runs when its queue is paused finishes, and what it would retry waits
   await settled();
   await pause(bench.rt, 'default', null, 'test');
   await clock.advance(11_000);
-  expect((await running).map(({ answer }) => answer)).toEqual([{ delaySeconds: 5 }, 'ack']);
+  expect((await untilOver(clock, running)).map(({ answer }) => answer)).toEqual([{ delaySeconds: 5 }, 'ack']);
   expect((await bench.job(quick.id)).state).toBe('SUCCESS');
   await clock.advance(5_000);
   const again = envelopes.filter(({ id }) => id === failing.id);
@@ -220,7 +220,7 @@ test('what runs when its queue is paused finishes, and what it would retry waits
   // Paused again meanwhile: a job that a job enqueues is accepted, and waits.
   await pause(bench.rt, 'default', null, 'test');
   await clock.advance(10_100);
-  await second;
+  await untilOver(clock, second);
   expect(await bench.job(failing.id)).toMatchObject({ state: 'SUCCESS', attempt: 2 });
   const [child, ...others] = await bench.drain();
   expect([child?.answer, others]).toEqual(['ack', []]);

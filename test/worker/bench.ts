@@ -89,8 +89,19 @@ export async function settled(): Promise<void> {
   for (let turn = 0; turn < 3; turn += 1) await new Promise((resolve) => setTimeout(resolve, 0));
 }
 
+/** Lets a held clock go on until `work` is over. */
+export async function untilOver<T>(clock: HeldClock, work: Promise<T>): Promise<T> {
+  let over = false;
+  const end = (): void => void (over = true);
+  work.then(end, end);
+  while (!(over as boolean)) await clock.advance(1_000);
+  return work;
+}
+
 /** How long a second of a deadline takes: bindings that are there must answer within it, however busy the machine. */
 const DEADLINE_SECOND_MS = 25;
+/** And how long a deadline takes at least, however short it is. */
+const SHORTEST_DEADLINE_MS = 100;
 /** The longest deadline of a binding. */
 const LONGEST_DEADLINE_MS = 10_000;
 
@@ -116,7 +127,8 @@ export class FastClock implements Clock {
   async sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
     const until = this.#now + milliseconds;
     const turns = Math.max(1, Math.ceil(milliseconds / 1_000));
-    const turnMs = signal !== undefined && milliseconds <= LONGEST_DEADLINE_MS ? DEADLINE_SECOND_MS : 1;
+    const isDeadline = signal !== undefined && milliseconds >= 1_000 && milliseconds <= LONGEST_DEADLINE_MS;
+    const turnMs = isDeadline ? Math.max(DEADLINE_SECOND_MS, SHORTEST_DEADLINE_MS / turns) : 1;
     for (let turn = 0; turn < turns; turn += 1) {
       if (signal?.aborted === true) return;
       await new Promise((resolve) => setTimeout(resolve, turnMs));

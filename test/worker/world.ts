@@ -55,9 +55,11 @@ export class World {
     this.broker = new Broker(this.clock);
   }
 
-  /** A new isolate. `fault` is asked for each call of a port. */
-  isolate(options: { tasks?: readonly Task[]; life?: Life; fault?: (port: Port) => Fate } = {}): Bench {
-    const { tasks = [], life, fault = () => 'answered' } = options;
+  /** A new isolate, whose clock is `aheadMs` ahead of the world's. `fault` is asked for each call of a port. */
+  isolate(
+    options: { tasks?: readonly Task[]; life?: Life; fault?: (port: Port) => Fate; aheadMs?: number } = {},
+  ): Bench {
+    const { tasks = [], life, fault = () => 'answered', aheadMs = 0 } = options;
     const through = async <T>(port: Port, call: () => Promise<T>): Promise<T> => {
       const mortal = life?.next() ?? 'answered';
       const answer = await this.#meet(port, mortal === 'answered' ? fault(port) : mortal, call);
@@ -78,7 +80,7 @@ export class World {
       streams: passing(streams, by('streams')),
       env: { ...env, OBJECTS: passing(env.OBJECTS, by('objects')) },
       clock: {
-        now: () => this.clock.now(),
+        now: () => this.clock.now() + aheadMs,
         sleep: async (milliseconds, signal) => {
           await this.clock.sleep(milliseconds, signal);
           if (life?.dead === true) await never();

@@ -67,6 +67,17 @@ export async function ask(rt: Runtime, path: string, init: RequestInit = {}): Pr
   return serve(rt, request);
 }
 
+/** The same, and what it is answered. */
+export async function askJson(
+  rt: Runtime,
+  method: string,
+  path: string,
+  body?: unknown,
+): Promise<Pick<Reply, 'status' | 'body'>> {
+  const response = await ask(rt, path, body === undefined ? { method } : { method, body: JSON.stringify(body) });
+  return { status: response.status, body: await response.json() };
+}
+
 // A copy: what TextEncoder returns may share its memory, and a body may not.
 export function encode(text: string): Uint8Array<ArrayBuffer> {
   return new Uint8Array(new TextEncoder().encode(text));

@@ -284,6 +284,14 @@ describe('the lane of a priority', () => {
     },
   );
 
+  it('INV-F25 priority: of eleven priorities three lead to the high lane, four to the low one, and four stay', () => {
+    for (const [name, [high, low]] of Object.entries(LANES)) {
+      const lanes = Array.from({ length: 11 }, (_, priority) => laneOf(name as QueueName, priority));
+      const times = [high, name, low].map((lane) => lanes.filter((each) => each === lane).length);
+      expect({ name, times }).toEqual({ name, times: [3, 4, 4] });
+    }
+  });
+
   it('is where the job stays: lanes do not lead on to other lanes', () => {
     for (const name of QUEUE_NAMES) {
       for (let priority = 0; priority <= 10; priority += 1) {

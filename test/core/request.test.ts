@@ -9,7 +9,9 @@ import { MAX_PAYLOAD_BYTES, MAX_SEND_BYTES } from '../../src/core/limits.ts';
 import { createRegistry } from '../../src/jobs/registry.ts';
 import { readCall, toEnvelope, type Checked, type Fault, type Request } from '../../src/jobs/request.ts';
 import { defineTask, type Task, type TaskDefinition } from '../../src/jobs/task.ts';
+import { laneOf, QUEUE_NAMES, QUEUES, type QueueName } from '../../src/queues.ts';
 import { debugTasks, tasks } from '../../src/tasks/index.ts';
+import { mulberry32 } from '../mulberry32.ts';
 import { anyJson, distorted, goodOptions, likeSchema } from './calls.ts';
 
 const NOW = Date.UTC(2026, 7, 15, 12);
@@ -246,6 +248,7 @@ describe('what becomes of the options', () => {
     [{ eta: 90 }, NOW + 90_000],
     [{ eta: '2026-08-15T14:00:30+01:30' }, NOW + 30 * 60_000 + 30_000],
     [{ eta: '2026-08-15T12:00:00.001Z' }, NOW + 1],
+    [{ eta: '2026-08-15T12:00:00.0000001Z' }, NOW + 1],
     [{ eta: '2020-01-01T00:00:00Z' }, NOW],
   ])('%j is due at %i: never early, and never before it was accepted', (options, dueAt) => {
     expect(envelopeWith(options).dueAt).toBe(dueAt);
@@ -297,6 +300,47 @@ describe('what becomes of the options', () => {
       expect(envelopeWith(options)).toMatchObject({ queue, priority });
     },
   );
+});
+
+describe('INV-F25 priority: the queue and the priority of a job', () => {
+  const PRIORITIES = [undefined, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+  const taskIn = (queue: QueueName): Task => defineTask({ name: 'lane', queue, input: z.unknown(), run: () => null });
+  const placed = (own: QueueName, options: Request['options']): { queue: string; priority: number } => {
+    const { queue, priority } = toEnvelope({ task: taskIn(own), input: {}, options }, ORIGIN);
+    return { queue, priority };
+  };
+
+  it.each(QUEUE_NAMES)(
+    'of a task of %s: what is named wins, then the lane of its priority, then what the task says',
+    (own) => {
+      for (const queue of [undefined, ...QUEUE_NAMES]) {
+        for (const priority of PRIORITIES) {
+          const lane = priority === undefined ? own : laneOf(own, priority);
+          expect(placed(own, { ...(queue && { queue }), ...(priority !== undefined && { priority }) })).toEqual({
+            queue: queue ?? lane,
+            priority: priority ?? QUEUES[queue ?? own].priority,
+          });
+        }
+      }
+    },
+  );
+
+  it('is spread as the lanes are: of even priorities 3 in 11 are urgent, 4 can wait, and 4 stay', () => {
+    const counts = new Map<string, number>();
+    const chance = mulberry32(25);
+    for (let nth = 0; nth < 11_000; nth += 1) {
+      const { queue } = placed('default', { priority: Math.floor(chance() * 11) });
+      counts.set(queue, (counts.get(queue) ?? 0) + 1);
+    }
+    for (const [queue, expected] of [
+      ['critical', 3_000],
+      ['default', 4_000],
+      ['bulk', 4_000],
+    ] as const) {
+      expect(Math.abs((counts.get(queue) ?? 0) - expected)).toBeLessThan(200);
+    }
+    expect(counts.size).toBe(3);
+  });
 });
 
 describe('the size of an input', () => {

@@ -5,6 +5,7 @@ import { runAttempt, type Outcome } from '../../src/jobs/attempt.ts';
 import { Discard, Retry } from '../../src/jobs/outcome.ts';
 import { finishOf, type Moment } from '../../src/jobs/verdict.ts';
 import type { Finish } from '../../src/store/claims.ts';
+import { mulberry32 } from '../mulberry32.ts';
 import { attemptOf, NOW, runtimeWith, type Given } from './attempts.ts';
 import { manualClock } from './manual-clock.ts';
 
@@ -96,6 +97,35 @@ describe('INV-F16 retry ladder: the policies', () => {
       fc.property(fc.integer({ min: 600_000 * from, max: 599_999 }), (wanted) => {
         expect(retryDelayMs(policy, 9, (wanted / 600_000 - from) / (1 - from))).toBe(wanted);
       }),
+    );
+  });
+
+  it.each([
+    ['equal', 0.5],
+    ['full', 0],
+  ] as const)('%s jitter of any ladder fills its range evenly by chance: chi-square over 20 parts', (jitter, from) => {
+    const shape = fc.record({
+      baseSeconds: fc.integer({ min: 1, max: 600 }),
+      factor: fc.integer({ min: 1, max: 4 }),
+      capSeconds: fc.integer({ min: 1, max: 3_600 }),
+    });
+    const run = fc.record({ shape, retry: fc.integer({ min: 1, max: 12 }), seed: fc.nat() });
+    fc.assert(
+      fc.property(run, ({ shape: ladder, retry, seed }) => {
+        const whole = 1_000 * Math.min(ladder.capSeconds, ladder.baseSeconds * ladder.factor ** (retry - 1));
+        const chance = mulberry32(seed);
+        const counts = Array.from({ length: 20 }, () => 0);
+        for (let each = 0; each < 2_000; each += 1) {
+          const wait = retryDelayMs({ kind: 'exponential', ...ladder, jitter }, retry, chance());
+          const part = Math.floor((20 * (wait / whole - from)) / (1 - from));
+          expect(part).toBeGreaterThanOrEqual(0);
+          counts[Math.min(19, part)] = (counts[Math.min(19, part)] ?? 0) + 1;
+        }
+        const chiSquare = counts.reduce((sum, count) => sum + (count - 100) ** 2 / 100, 0);
+        // Of 19 degrees of freedom: an even spread is above it once in 30,000 times.
+        expect(chiSquare).toBeLessThan(53);
+      }),
+      { numRuns: 50 },
     );
   });
 

@@ -82,4 +82,4 @@ test('INV-F26 eta: jobs due later outlive the machine: listed, cancellable, and 
     console.log(`started ${String(lateMs)} ms after its time`);
   }
   expect((await readJob(after, far)).state).toBe('REVOKED');
-});
+}, 240_000);

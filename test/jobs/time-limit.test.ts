@@ -5,7 +5,7 @@ import { tick } from '../../src/cron/tick.ts';
 import type { Env } from '../../src/env.ts';
 import { Discard, Retry, SoftTimeLimitExceeded } from '../../src/jobs/outcome.ts';
 import { defineTask, type Job } from '../../src/jobs/task.ts';
-import { emptyDatabase, START } from '../worker/bench.ts';
+import { emptyDatabase, outage, START } from '../worker/bench.ts';
 import { askJson } from '../worker/client.ts';
 import { Scene } from '../worker/scene.ts';
 import { Life } from '../worker/world.ts';
@@ -77,7 +77,7 @@ describe('INV-F21 time limits: at the soft limit the signal fires with SoftTimeL
   ])('may clean up and %s: a failed attempt, %s, retried after %d s', async (then, code, seconds) => {
     const scene = new Scene([tidy]);
     await scene.begin('test.tidy', { then });
-    await scene.world.pass(42.5 * SECOND);
+    await scene.world.pass(42.4 * SECOND);
     const waiting = await scene.job();
     expect(waiting).toMatchObject({ state: 'RETRY', attempt: 1, error: { code } });
     expect(waiting.due_at).toBe((waiting.attempts[0]?.finished_at ?? 0) + seconds * SECOND);
@@ -95,21 +95,21 @@ describe('INV-F21 time limits: at the soft limit the signal fires with SoftTimeL
   });
 });
 
-/** Hears nothing: its first attempt goes on for 200 s, reports all the while, and returns a large result. */
+/** Hears nothing: its first run goes on for 200 s, reports all the while, and returns a large result. */
 const deaf = defineTask({
   name: 'test.deaf',
   queue: 'email',
   input: z.object({}),
   retry: { max: 0, delays: { kind: 'delays', seconds: [5] } },
   async run(_input, job) {
-    const { attempt } = job;
-    see(job, `start ${String(attempt)}`);
+    const run = 1 + seen.filter(({ what }) => what.startsWith('start')).length;
+    see(job, `start ${String(run)}`);
     for (let step = 1; step <= 20; step += 1) {
-      await job.clock.sleep(attempt === 1 ? 10 * SECOND : 2.5 * SECOND);
-      job.progress(attempt === 1 ? 60 + step : step, `attempt ${String(attempt)}`);
+      await job.clock.sleep(run === 1 ? 10 * SECOND : 2.4 * SECOND);
+      job.progress(run === 1 ? 60 + step : step, `run ${String(run)}`);
     }
-    see(job, `return ${String(attempt)}`);
-    return `${String(attempt)}${'x'.repeat(100_000)}`;
+    see(job, `return ${String(run)} ${job.signal.aborted ? (job.signal.reason as Error).name : ''}`.trim());
+    return `${String(run)}${'x'.repeat(100_000)}`;
   },
 });
 
@@ -128,7 +128,7 @@ describe('INV-F21 time limits: a handler that ignores its signal', () => {
     expect(failed.error?.message).toContain('hard limit of 60 s');
     expect(Math.abs((failed.finished_at ?? 0) - (failed.started_at ?? 0) - MINUTE)).toBeLessThan(100);
     await scene.world.pass(3 * MINUTE);
-    expect(seen.map(({ what }) => what)).toEqual(['start 1', 'return 1']);
+    expect(seen.map(({ what }) => what)).toEqual(['start 1', 'return 1 SoftTimeLimitExceeded']);
     expect(await scene.job()).toEqual(failed);
     expect((await scene.ask('GET')).body).toMatchObject({ state: 'FAILURE', progress: 65, result: null });
     expect([await keptResults(scene.id), await scene.letters(), scene.world.broker.taken.length]).toEqual([0, 1, 1]);
@@ -139,15 +139,42 @@ describe('INV-F21 time limits: a handler that ignores its signal', () => {
     await scene.begin('test.deaf', {}, { max_retries: 1 });
     // The second attempt began at 65 s; its second heartbeat was at 105 s.
     await scene.world.pass(96 * SECOND);
-    expect(await scene.job()).toMatchObject({ state: 'STARTED', attempt: 2, progress_note: 'attempt 2' });
+    expect(await scene.job()).toMatchObject({ state: 'STARTED', attempt: 2, progress_note: 'run 2' });
     expect((await scene.job()).progress).toBeLessThanOrEqual(20);
     await scene.world.pass(2 * MINUTE);
-    expect(seen.map(({ what }) => what)).toEqual(['start 1', 'start 2', 'return 2', 'return 1']);
+    expect(seen.map(({ what }) => what)).toEqual(['start 1', 'start 2', 'return 2', 'return 1 SoftTimeLimitExceeded']);
     const { body } = await scene.ask('GET');
     expect(body).toMatchObject({ state: 'SUCCESS', attempt: 2, progress: 100 });
     expect(String(body['result']).slice(0, 2)).toBe('2x');
     expect(await keptResults(scene.id)).toBe(1);
   });
+});
+
+test('INV-F21 time limits: a run whose job was taken over is told so, and what it reports and returns is refused', async () => {
+  const scene = new Scene([deaf]);
+  const { world } = scene;
+  await scene.enqueue('test.deaf', {}, { time_limit: 800, soft_time_limit: 800 });
+  const frozen = world.isolate({ tasks: [deaf] });
+  const batch = frozen.deliver(world.broker.takeAll(), { queue: 'email' });
+  await world.pass(10 * SECOND);
+  frozen.db.fault = (names) => (names === 'heartbeat' ? { when: 'before', error: outage() } : undefined);
+  await world.pass(95 * SECOND);
+  await world.run(tick(scene.bench.rt, undefined));
+  scene.consume();
+  await world.pass(SECOND);
+  // Its heartbeats get through again, before the first one of the other run.
+  frozen.db.fault = () => undefined;
+  await world.pass(17 * SECOND);
+  expect(await scene.job()).toMatchObject({ state: 'STARTED', progress: 0, progress_note: null });
+  await world.pass(13 * SECOND);
+  expect(await scene.job()).toMatchObject({ state: 'STARTED', progress_note: 'run 2' });
+  await world.pass(30 * SECOND);
+  const ended = await scene.job();
+  expect(ended).toMatchObject({ state: 'SUCCESS', attempt: 1, lost: 1 });
+  expect(await world.run(batch)).toMatchObject([{ answer: 'ack' }]);
+  expect(seen.map(({ what }) => what)).toEqual(['start 1', 'start 2', 'return 2', 'return 1 LeaseLost']);
+  expect(await scene.job()).toEqual(ended);
+  expect(String((await scene.ask('GET')).body['result']).slice(0, 2)).toBe('2x');
 });
 
 test('INV-F21 time limits: an attempt whose isolate was killed is found by the sweep, and costs no retry', async () => {

@@ -233,6 +233,12 @@ export class Broker implements Queues {
     return envelopes;
   }
 
+  /** The queue forgets the delays of those for which `which` says so. */
+  forgetDelays(which: () => boolean): void {
+    const now = this.#clock.now();
+    for (const held of this.#held) if (held.readyAt < Infinity && which()) held.readyAt = Math.min(held.readyAt, now);
+  }
+
   /** The queue loses everything it holds. */
   lose(): void {
     this.#held.clear();

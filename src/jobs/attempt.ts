@@ -145,7 +145,9 @@ export async function runAttempt(rt: Runtime, attempt: Attempt): Promise<Outcome
   });
   const hard = rt.clock.sleep(hardMs, over.signal).then(() => timeLimit(hardMs, undefined));
   try {
-    return await Promise.race([callHandler(attempt, given.value, hardMs), hard]);
+    const ended = await Promise.race([callHandler(attempt, given.value, hardMs), hard]);
+    // A machine that stood still may hear of a handler's end before it hears of the limit.
+    return rt.clock.now() - attempt.startedAt > hardMs ? timeLimit(hardMs, undefined) : ended;
   } finally {
     over.abort();
     await soft;

@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { Clock } from '../../src/core/ports.ts';
 import { exp60, exponential, linear60, retryDelayMs, type RetryPolicy } from '../../src/core/retry.ts';
 import { runAttempt, type Outcome } from '../../src/jobs/attempt.ts';
-import { Discard, Retry } from '../../src/jobs/outcome.ts';
+import { Deferral, Discard, Retry } from '../../src/jobs/outcome.ts';
 import { finishOf, type Moment } from '../../src/jobs/verdict.ts';
 import type { Finish } from '../../src/store/claims.ts';
 import { mulberry32 } from '../mulberry32.ts';
@@ -278,6 +279,41 @@ describe('INV-F16 retry ladder: how the handler ends', () => {
     const finish = finishOf(attempt, await running, at(clock.now()));
     expect(finish).toMatchObject({ state: 'RETRY', dueAt: NOW + 120_000 });
     expect(finish.error).toMatchObject({ code: 'time_limit' });
+  });
+});
+
+describe('INV-F21 time limits: a machine that stood still past the hard limit', () => {
+  const stoodStill = async (seconds: number, end: () => unknown): Promise<Outcome> => {
+    let now = NOW;
+    // No timer fires before the handler goes on.
+    const clock: Clock = {
+      now: () => now,
+      sleep: (_milliseconds, signal) =>
+        new Promise((resolve) => {
+          signal?.addEventListener('abort', () => {
+            resolve();
+          });
+        }),
+    };
+    const run = (): unknown => {
+      now += seconds * 1_000;
+      return end();
+    };
+    return runAttempt(runtimeWith(clock), attemptOf({ clock, run }));
+  };
+
+  it.each([
+    ['return', () => 'late'],
+    ['defer', () => new Deferral(NOW, 'late')],
+    [
+      'throw Discard',
+      () => {
+        throw new Discard('late');
+      },
+    ],
+  ])('its handler may %s whatever it will: it has failed, like any other that took too long', async (_, end) => {
+    expect(await stoodStill(60.001, end)).toMatchObject({ kind: 'failure', code: 'time_limit', retryable: true });
+    expect(await stoodStill(60, end)).not.toMatchObject({ code: 'time_limit' });
   });
 });
 

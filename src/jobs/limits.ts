@@ -105,7 +105,8 @@ function nameOf(task: Task, name: string, rule: RateRule | LockRule, { keys }: J
   return isKeyed(rule) ? `${task.name}/${name}/${keys?.[name] ?? ''}` : `${task.name}/${name}`;
 }
 
-function isKeyed(rule: RateRule | LockRule): boolean {
+/** Whether a rule counts for each key by itself. */
+export function isKeyed(rule: RateRule | LockRule): boolean {
   return rule.key !== undefined;
 }
 

@@ -2,6 +2,7 @@
 
 import type { Context } from 'hono';
 import { z } from 'zod';
+import { isKeyed } from '../jobs/limits.ts';
 import type { Task } from '../jobs/task.ts';
 import type { App } from './app.ts';
 
@@ -21,6 +22,8 @@ function taskJson(task: Task): Record<string, unknown> {
     soft_time_limit: task.timeLimit.softSeconds,
     time_limit: task.timeLimit.hardSeconds,
     result_ttl: task.resultTtlSeconds,
+    rate_limits: task.rateLimits.map((rule) => ({ limit: rule.text, per_key: isKeyed(rule) })),
+    concurrency: task.locks.map((rule) => ({ limit: rule.limit, per_key: isKeyed(rule) })),
     unique: task.unique === undefined ? null : { for: task.unique.for ?? null, on: task.unique.on ?? 'return' },
   };
 }

@@ -167,6 +167,12 @@ describe('looking and waiting', () => {
       params: ['key'],
       input_schema: { type: 'object', required: ['key'] },
       time_limit: 60,
+      rate_limits: [],
+    });
+    const limited = (body['items'] as { name: string }[]).find(({ name }) => name === 'debug.limited');
+    expect(limited).toMatchObject({
+      rate_limits: [{ limit: '10/s', per_key: false }],
+      concurrency: [{ limit: 1, per_key: true }],
     });
   });
 });
@@ -248,8 +254,10 @@ describe('who may', () => {
       'job_stream',
       'objects',
       'queues',
+      'rate_limiter',
       'replay_guard',
       'results',
+      'semaphore',
     ]);
   });
 

@@ -34,10 +34,12 @@ export async function park(rt: Runtime, parkings: readonly Parking[], settle: Se
 /** Wakes jobs: their messages are sent, whether or not they are parked. Returns the ids of those that are still open. */
 export async function wake(rt: Runtime, ids: readonly string[]): Promise<ReadonlySet<string>> {
   if (ids.length === 0) return new Set();
-  const now = rt.clock.now();
-  const woken = (await query(rt, wakeJobs(ids, now))).map(readEnvelope);
-  await sendMarked(rt, woken, now);
-  return new Set(woken.map(({ id }) => id));
+  const woken = await query(rt, wakeJobs(ids, rt.clock.now()));
+  // Nearly always all at one moment.
+  for (const [markedAt, rows] of Map.groupBy(woken, (row) => Number(row['sent_at']))) {
+    await sendMarked(rt, rows.map(readEnvelope), markedAt);
+  }
+  return new Set(woken.map(({ id }) => String(id)));
 }
 
 /** Why a job of a paused queue waits. `until`: epoch ms. */

@@ -13,6 +13,8 @@ afterAll(async () => {
 const spanShape = z.object({ key: z.string(), started_at: z.number(), ended_at: z.number() });
 type Span = z.infer<typeof spanShape>;
 
+const lookShape = z.looseObject({ waiting_for: z.string().nullable() });
+
 interface Call {
   readonly task: string;
   readonly input: unknown;
@@ -82,9 +84,7 @@ test('a noisy key with many parked jobs does not delay the one job of another by
   );
   // The last of them is parked: whoever waits for the lock says so.
   await until('all of them wait for the lock', 120_000, async () => {
-    const { waiting_for: reason } = z
-      .looseObject({ waiting_for: z.string().nullable() })
-      .parse(await readJob(product, ids.at(-1) ?? ''));
+    const { waiting_for: reason } = lookShape.parse(await readJob(product, ids.at(-1) ?? ''));
     return reason?.startsWith('the lock of debug.limited') === true ? true : undefined;
   });
   const id = await enqueue(product, 'debug.limited', { key: 'quiet' });
@@ -112,4 +112,39 @@ test.runIf(process.env['FULL'] === '1')(
     expect(mostInWindow(starts, 60_000)).toBeLessThanOrEqual(100);
   },
   200_000,
+);
+
+test.runIf(process.env['FULL'] === '1')(
+  'killed while one of a key runs and four are parked: after the restart all five run, one at a time',
+  async () => {
+    const before = await startProduct();
+    const ids: string[] = [];
+    for (let job = 0; job < 5; job += 1) {
+      ids.push(await enqueue(before, 'debug.limited', { key: 'one', seconds: 3 }));
+    }
+    await until('the last of them waits for the lock', 20_000, async () => {
+      const { waiting_for: reason } = lookShape.parse(await readJob(before, ids.at(-1) ?? ''));
+      return reason?.startsWith('the lock of debug.limited') === true ? true : undefined;
+    });
+    await before.kill();
+    const after = await startProduct({ persistTo: before.persistTo });
+    try {
+      const restartedAt = Date.now();
+      const spans: { from: number; to: number }[] = [];
+      for (const id of ids) {
+        const job = await until(`the end of ${id}`, 200_000, async () => {
+          const seen = await readJob(after, id, 20);
+          return seen.ready ? seen : undefined;
+        });
+        expect(job.state).toBe('SUCCESS');
+        spans.push({ from: Date.parse(String(job['started_at'])), to: Date.parse(String(job['finished_at'])) });
+      }
+      console.log(`all five had ended ${String(Date.now() - restartedAt)} ms after the restart`);
+      spans.sort((a, b) => a.from - b.from);
+      expect(spans.filter(({ from }, at) => at > 0 && from < (spans[at - 1]?.to ?? 0))).toEqual([]);
+    } finally {
+      await after.kill();
+    }
+  },
+  300_000,
 );

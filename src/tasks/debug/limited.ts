@@ -6,13 +6,13 @@ export const debugLimited = defineTask({
   name: 'debug.limited',
   queue: 'default',
   params: ['key'],
-  input: z.object({ key: z.string() }),
+  // Long enough by default for two of one key to be seen side by side, if they ever were.
+  input: z.object({ key: z.string(), seconds: z.number().min(0).max(50).default(0.02) }),
   rateLimit: '10/s',
   concurrency: { key: ({ key }) => key, limit: 1 },
-  async run({ key }, job) {
+  async run({ key, seconds }, job) {
     const startedAt = job.clock.now();
-    // Long enough for two of one key to be seen side by side, if they ever were.
-    await job.clock.sleep(20, job.signal);
+    await job.clock.sleep(seconds * 1_000, job.signal);
     return { key, started_at: startedAt, ended_at: job.clock.now() };
   },
 });

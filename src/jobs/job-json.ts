@@ -95,6 +95,7 @@ const LAST_OUTCOME = { SUCCESS: 'success', FAILURE: 'failure', REVOKED: 'revoked
 function attemptsOf(job: JobRow, state: State): readonly Record<string, unknown>[] {
   const shown = job.attempts.map((each) => ({
     ...each,
+    outcome: isCutShort(job, each) ? LAST_OUTCOME.REVOKED : each.outcome,
     started_at: instantOrNull(each.started_at),
     finished_at: instantOrNull(each.finished_at),
   }));
@@ -107,6 +108,11 @@ function attemptsOf(job: JobRow, state: State): readonly Record<string, unknown>
     ...shown,
     { attempt, started_at: instantOrNull(started_at), finished_at: instantOrNull(finished_at), outcome: last, error },
   ];
+}
+
+/** Whether it was to be retried, and its job, which was to be revoked, ended with it instead. */
+function isCutShort(job: JobRow, { outcome, finished_at }: AttemptRecord): boolean {
+  return job.state === 'REVOKED' && outcome === 'retry' && finished_at === job.finished_at;
 }
 
 function lastOutcome(state: State): AttemptRecord['outcome'] | 'running' | undefined {

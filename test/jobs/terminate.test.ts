@@ -117,6 +117,26 @@ test('INV-F20 terminate: the signal fires with the reason Terminated, once', asy
   expect((seen.signals[0]?.at ?? Infinity) - askedAt).toBeLessThanOrEqual(HEARTBEAT);
 });
 
+test('a terminated attempt is listed as revoked with what its handler threw, whether retries were left or not', async () => {
+  for (const max_retries of [3, 0]) {
+    const scene = new Scene([ending]);
+    await scene.begin('test.ending', { how: 'throws' }, { max_retries });
+    await revoke(scene, true);
+    await scene.world.pass(2 * MINUTE);
+    const { body } = await scene.ask('GET');
+    expect(body).toMatchObject({ state: 'REVOKED', attempt: 1, attempts: [{ attempt: 1, outcome: 'revoked' }] });
+  }
+});
+
+test('an attempt after which its job was to be retried stays listed as that when the job is revoked later', async () => {
+  const scene = new Scene([ending]);
+  await scene.begin('test.ending', { how: 'throws' }, { retry_delays: [600] });
+  await scene.world.pass(2 * MINUTE);
+  expect((await revoke(scene)).body).toMatchObject({ state: 'REVOKED', previous_state: 'RETRY' });
+  const { body } = await scene.ask('GET');
+  expect(body).toMatchObject({ state: 'REVOKED', attempts: [{ attempt: 1, outcome: 'retry' }] });
+});
+
 describe('INV-F20 terminate: what a job that runs becomes', () => {
   const last = { max_retries: 0 };
   test.each<[Ending, Record<string, number>, string, string, string[]]>([

@@ -4,7 +4,7 @@ import type { Context } from 'hono';
 import { z } from 'zod';
 import { isId } from '../core/ids.ts';
 import { parseInstant } from '../core/instant.ts';
-import { DEFAULT_PAGE, MAX_PAGE } from '../core/limits.ts';
+import { DEFAULT_PAGE, MAX_FAULTS, MAX_PAGE } from '../core/limits.ts';
 import { STATES } from '../core/states.ts';
 import { faultsOf, queueName } from '../jobs/request.ts';
 import type { Read } from './body.ts';
@@ -33,8 +33,15 @@ export const jobFilters = {
   q: z.string().min(1).max(200).optional(),
 };
 
-/** The query of a request by its schema; an unknown parameter is refused, so that a misspelt filter filters nothing out. */
+/** The query of a request by its schema. What is unknown or given twice is refused, so that no filter is left out silently. */
 export function readQuery<Shape extends z.ZodRawShape>(c: Context, shape: Shape): Read<z.infer<z.ZodObject<Shape>>> {
+  const repeated = Object.entries(c.req.queries()).filter(([, values]) => values.length > 1);
+  if (repeated.length > 0) {
+    const errors = repeated
+      .slice(0, MAX_FAULTS)
+      .map(([path, values]) => ({ path, message: `is given ${String(values.length)} times` }));
+    return { ok: false, failure: { kind: 'invalid', errors } };
+  }
   const parsed = z.strictObject(shape).safeParse(c.req.query());
   if (parsed.success) return { ok: true, value: parsed.data };
   return { ok: false, failure: { kind: 'invalid', errors: faultsOf(parsed.error) } };

@@ -157,6 +157,10 @@ describe('looking and waiting', () => {
     expect((await get('/api/v1/jobs?since=yesterday')).body['errors']).toMatchObject([{ path: 'since' }]);
     expect((await get('/api/v1/jobs?limit=201')).status).toBe(422);
     expect((await get('/api/v1/jobs?colour=green')).status).toBe(422);
+    // One of them would have been left out without a word.
+    expect((await get('/api/v1/jobs?state=SUCCESS&state=FAILURE')).body['errors']).toEqual([
+      { path: 'state', message: 'is given 2 times' },
+    ]);
   });
 
   test('registered tasks are listed with the schema of their input', async () => {

@@ -21,7 +21,7 @@ import { withLatestProgress } from '../jobs/watch.ts';
 import { askWhyWaiting } from '../jobs/why-waiting.ts';
 import type { App } from './app.ts';
 import { needs, showsPayload } from './auth.ts';
-import { readJson } from './body.ts';
+import { readJson, readOptionalJson } from './body.ts';
 import { NO_JOB, NOT_TAKEN, PAYLOAD_SILENT, problem, problemOf, type Failure } from './problems.ts';
 import { jobFilters, page, readQuery } from './query.ts';
 
@@ -93,6 +93,11 @@ jobRoutes.get('/:id', needs('jobs:read'), async (c) => {
 
 jobRoutes.post('/:id/retry', needs('jobs:write'), async (c) => {
   const rt = c.get('rt');
+  const body = await readOptionalJson(c.req.raw, MAX_BODY_BYTES, rt.clock);
+  if (!body.ok) return problem(body.failure);
+  // Another input or other options would be another call: whoever sends them is told, not given the old ones.
+  const parsed = z.strictObject({}).safeParse(body.value);
+  if (!parsed.success) return problem({ kind: 'invalid', errors: faultsOf(parsed.error) });
   const jobId = c.req.param('id');
   const job = isId(jobId) ? await findJob(rt, jobId) : undefined;
   if (job === undefined) return problem(NO_JOB);

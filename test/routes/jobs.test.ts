@@ -224,6 +224,16 @@ describe('revoke and retry', () => {
     const { body } = await post('/api/v1/jobs', { task: 'debug_task', options: { countdown: 3600 } });
     expect((await post(`${String(body['status_url'])}/retry`)).status).toBe(409);
   });
+
+  test('a run again takes what the first run was given: whoever sends something else is told, and nothing runs', async () => {
+    const path = String((await run({ task: 'debug_task', input: 1 }))['status_url']);
+    const before = await countJobs();
+    const refused = await post(`${path}/retry`, { input: 2 });
+    expect([refused.status, refused.body['errors']]).toEqual([422, [{ path: 'input', message: 'is unknown' }]]);
+    expect((await post(`${path}/retry`, 'nonsense')).status).toBe(400);
+    expect(await countJobs()).toBe(before);
+    expect((await post(`${path}/retry`, {})).status).toBe(202);
+  });
 });
 
 describe('who may', () => {

@@ -21,7 +21,7 @@ const BEFORE_ALL: Place = { generation: 0, seq: 0 };
 
 const place = z
   .string()
-  .regex(/^\d{1,15}\.\d{1,15}$/, 'is no id of an event, <attempt>.<number>')
+  .regex(/^\d{1,15}\.\d{1,15}$/, 'is no id of an event, <generation>.<number>')
   .transform((text): Place => {
     const [generation, seq] = text.split('.').map(Number);
     return { generation: generation ?? 0, seq: seq ?? 0 };

@@ -177,6 +177,8 @@ describe('the stream of a job', () => {
     for (const bad of ['', '1', '1.', '1.x', '-1.2', '1.2.3', ' 1.2x', '1'.repeat(16) + '.1', '１.２']) {
       const header = await askAs(bench.rt, `/${id}/stream`, { headers: { 'last-event-id': encodeURI(bad) } });
       expect([bad, header.status, header.headers.get('content-type')]).toEqual([bad, 422, 'application/problem+json']);
+      // The word of the docs: a generation is not the number of an attempt.
+      expect(await header.text()).toContain('<generation>.<number>');
       expect((await askAs(bench.rt, `/${id}/stream?last_event_id=${encodeURIComponent(bad)}`)).status).toBe(422);
       expect((await askAs(bench.rt, `/${id}/events?after=${encodeURIComponent(bad)}`)).status).toBe(422);
     }

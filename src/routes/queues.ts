@@ -13,7 +13,7 @@ import type { Runtime } from '../jobs/runtime.ts';
 import { QUEUES, resolveQueue, type QueueName } from '../queues.ts';
 import type { App } from './app.ts';
 import { needs } from './auth.ts';
-import { readJson, readOptionalJson, type Read } from './body.ts';
+import { readOptionalJson, type Read } from './body.ts';
 import { problem, type Failure } from './problems.ts';
 
 const NO_QUEUE: Failure = { kind: 'not_found', what: 'queue of this name' };
@@ -54,7 +54,7 @@ queueRoutes.post('/:name/purge', needs('admin'), async (c) => {
   const name = c.req.param('name');
   const queue = resolveQueue(name);
   if (queue === undefined) return problem(NO_QUEUE);
-  const body = read(await readJson(c.req.raw, MAX_BODY_BYTES, rt.clock), { confirm: z.string() });
+  const body = read(await readOptionalJson(c.req.raw, MAX_BODY_BYTES, rt.clock), { confirm: z.string() });
   if (!body.ok) return problem(body.failure);
   const { confirm } = body.value;
   if (confirm !== name && confirm !== queue) {

@@ -175,7 +175,7 @@ describe('pause and resume', () => {
 });
 
 describe('purge over HTTP', () => {
-  test.each([[{}], [{ confirm: 'bulk' }], [{ confirm: true }], [{ confirm: 'DEFAULT' }]])(
+  test.each([[undefined], [{}], [{ confirm: 'bulk' }], [{ confirm: true }], [{ confirm: 'DEFAULT' }]])(
     'without the name of the queue (%j) it is refused, and nothing happens',
     async (body) => {
       const bench = new Bench();

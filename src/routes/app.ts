@@ -14,6 +14,7 @@ import { debugRoutes } from './debug.ts';
 import { health } from './health.ts';
 import { jobRoutes } from './jobs.ts';
 import { DATABASE_SILENT, problem } from './problems.ts';
+import { asksInBody } from './query.ts';
 import { queueRoutes } from './queues.ts';
 import { revokeRoutes } from './revoke.ts';
 import { streamRoutes } from './stream.ts';
@@ -37,6 +38,7 @@ export function createApp(runtimeOf: (env: Env, context: ExecutionContext) => Ru
 
   const closed = new Hono<App>();
   closed.use(authenticated);
+  closed.use('/api/v1/*', asksInBody);
   closed.get('/health', health);
   closed.route('/api/v1/jobs', jobRoutes);
   closed.route('/api/v1/jobs', revokeRoutes);

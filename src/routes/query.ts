@@ -1,13 +1,16 @@
-// Reading what a list is asked for: `?limit=`, `?cursor=` and its filters.
+// What a request asks for in its URL: `?limit=`, `?cursor=` and the filters of a list.
 
 import type { Context } from 'hono';
+import { createMiddleware } from 'hono/factory';
 import { z } from 'zod';
 import { isId } from '../core/ids.ts';
 import { parseInstant } from '../core/instant.ts';
 import { DEFAULT_PAGE, MAX_FAULTS, MAX_PAGE } from '../core/limits.ts';
 import { STATES } from '../core/states.ts';
 import { faultsOf, queueName } from '../jobs/request.ts';
+import type { App } from './app.ts';
 import type { Read } from './body.ts';
+import { problem } from './problems.ts';
 
 const id = z.string().refine(isId, 'is no id');
 export const instant = z.string().transform((text, context) => {
@@ -32,6 +35,17 @@ export const jobFilters = {
   until: instant.optional(),
   q: z.string().min(1).max(200).optional(),
 };
+
+/**
+ * Refuses a POST that asks for something in its query. Nobody would read it there: `?dry_run=true` would revoke in earnest,
+ * and a pause `?until=60` would have no end.
+ */
+export const asksInBody = createMiddleware<App>(async (c, next) => {
+  const names = c.req.method === 'POST' ? Object.keys(c.req.query()) : [];
+  if (names.length === 0) return next();
+  const message = 'is unknown here: what a POST asks for goes into its body';
+  return problem({ kind: 'invalid', errors: names.slice(0, MAX_FAULTS).map((path) => ({ path, message })) });
+});
 
 /** The query of a request by its schema. What is unknown or given twice is refused, so that no filter is left out silently. */
 export function readQuery<Shape extends z.ZodRawShape>(c: Context, shape: Shape): Read<z.infer<z.ZodObject<Shape>>> {

@@ -15,12 +15,15 @@ import type { App } from './app.ts';
 import { needs } from './auth.ts';
 import { readOptionalJson, type Read } from './body.ts';
 import { problem, type Failure } from './problems.ts';
+import { readQuery } from './query.ts';
 
 const NO_QUEUE: Failure = { kind: 'not_found', what: 'queue of this name' };
 
 export const queueRoutes = new Hono<App>();
 
 queueRoutes.get('/', needs('jobs:read'), async (c) => {
+  const query = readQuery(c, {});
+  if (!query.ok) return problem(query.failure);
   const stands = await lookAtQueues(c.get('rt'));
   return c.json({ items: stands.map(queueJson), next_cursor: null });
 });

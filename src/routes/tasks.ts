@@ -5,8 +5,12 @@ import { z } from 'zod';
 import { isKeyed } from '../jobs/limits.ts';
 import type { Task } from '../jobs/task.ts';
 import type { App } from './app.ts';
+import { problem } from './problems.ts';
+import { readQuery } from './query.ts';
 
 export function listTasks(c: Context<App>): Response {
+  const query = readQuery(c, {});
+  if (!query.ok) return problem(query.failure);
   return c.json({ items: c.get('rt').registry.tasks.map(taskJson), next_cursor: null });
 }
 

@@ -174,6 +174,20 @@ describe('pause and resume', () => {
   });
 });
 
+test('a pause with its end in the query is refused: it would have been one without an end', async () => {
+  const bench = new Bench();
+  const refused = await call(bench, '/api/v1/queues/email/pause?until=60');
+  expect([refused.status, refused.body['errors']]).toMatchObject([422, [{ path: 'until' }]]);
+  expect(await queue(bench, 'email')).toMatchObject({ paused: false });
+});
+
+test('lists that have no filters refuse one, for it would filter nothing', async () => {
+  for (const path of ['/api/v1/queues?name=email', '/api/v1/tasks?queue=email']) {
+    const reply = await get(path);
+    expect([path, reply.status]).toEqual([path, 422]);
+  }
+});
+
 describe('purge over HTTP', () => {
   test.each([[undefined], [{}], [{ confirm: 'bulk' }], [{ confirm: true }], [{ confirm: 'DEFAULT' }]])(
     'without the name of the queue (%j) it is refused, and nothing happens',

@@ -106,6 +106,17 @@ test('a running job says that it is terminating from the request until it has en
 });
 
 describe('a bulk revoke', () => {
+  test('asked for in the query it is refused, and nothing is revoked', async () => {
+    const bench = new Bench();
+    const { id } = await bench.enqueue({ task: 'debug_task', options: { tags: ['old'] } });
+    const asked = await call(bench, '/api/v1/jobs/revoke?dry_run=true', { filter: { tag: 'old' } });
+    const message = 'is unknown here: what a POST asks for goes into its body';
+    expect([asked.status, asked.body['errors']]).toEqual([422, [{ path: 'dry_run', message }]]);
+    const terminate = await call(bench, `/api/v1/jobs/${id}/revoke?terminate=true`, undefined);
+    expect([terminate.status, terminate.body['errors']]).toEqual([422, [{ path: 'terminate', message }]]);
+    expect(await bench.job(id)).toMatchObject({ state: 'PENDING', revoke_requested: 0 });
+  });
+
   test('cancels what matches and waits, asks what runs, and lets everything else be', async () => {
     const bench = new Bench();
     const options = { tags: ['old'] };

@@ -4,7 +4,7 @@
 // middle of an upload (https://github.com/cloudflare/workers-sdk/issues/15451), and costs two thirds of the requests per
 // second. Both read wrangler.toml by the same function and keep the same state, so `wrangler d1 … --local` goes on working.
 
-import { watch } from 'node:fs';
+import { readdirSync, watch } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { root, runWrangler, WranglerError } from './local.mjs';
@@ -77,7 +77,7 @@ function print({ level, message }, logLevel) {
 }
 
 /** Calls `onChange` when the sources change, never twice at once; what changes meanwhile is seen by one more call. */
-export function watchSources(onChange) {
+export function watchSources(onChange, folder = join(root, 'src')) {
   let changed = false;
   let busy = false;
   const look = async () => {
@@ -86,15 +86,53 @@ export function watchSources(onChange) {
     while (changed) {
       changed = false;
       await new Promise((settled) => setTimeout(settled, SETTLE_MS));
+      follow();
       await onChange().catch((error) => {
         console.error(error instanceof WranglerError ? error.message : error);
       });
     }
     busy = false;
   };
-  const watcher = watch(join(root, 'src'), { recursive: true }, () => {
+  const follow = watchTree(folder, () => {
     changed = true;
     void look();
   });
-  watcher.on('error', (error) => console.error(`Changes of the sources are not seen any more: ${error.message}`));
+}
+
+// On Linux Node's own recursive watch sees nothing more of a file once it was replaced, as editors and git do; the watch of
+// a folder does. Returns what looks for folders that are new, or were made anew.
+function watchTree(top, onEvent) {
+  const byFolder = process.platform === 'linux';
+  let watchers = [];
+  const watchOne = (folder) => {
+    try {
+      const watcher = watch(folder, { recursive: !byFolder }, onEvent);
+      watcher.on('error', (error) => console.error(`Changes in ${folder} are not seen any more: ${error.message}`));
+      return [watcher];
+    } catch (error) {
+      // Gone meanwhile: the folder above says so.
+      if (error.code !== 'ENOENT') console.error(`Changes in ${folder} are not seen: ${error.message}`);
+      return [];
+    }
+  };
+  const follow = () => {
+    const folders = byFolder ? foldersIn(top) : [top];
+    // One of them went while they were listed.
+    if (folders === undefined) return onEvent();
+    const before = watchers;
+    watchers = folders.flatMap(watchOne);
+    for (const watcher of before) watcher.close();
+  };
+  follow();
+  return follow;
+}
+
+function foldersIn(top) {
+  try {
+    const entries = readdirSync(top, { recursive: true, withFileTypes: true });
+    return [top, ...entries.filter((each) => each.isDirectory()).map(({ parentPath, name }) => join(parentPath, name))];
+  } catch (error) {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  }
 }

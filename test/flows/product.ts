@@ -13,7 +13,7 @@ import { afterAll } from 'vitest';
 import { z } from 'zod';
 
 export const ROOT = join(import.meta.dirname, '..', '..');
-const NODE = join(ROOT, 'node_modules', '.bin', 'node');
+export const NODE = join(ROOT, 'node_modules', '.bin', 'node');
 
 const READY_WITHIN_MS = 110_000;
 /** From SIGTERM to SIGKILL. */

@@ -36,6 +36,20 @@ export const jobFilters = {
   q: z.string().min(1).max(200).optional(),
 };
 
+/** The query of a list that is short and goes by names. */
+export const namedPage = { limit: page.limit, cursor: z.string().optional() };
+
+/** The names of one page of it: those after the one that the cursor is. Nothing comes after a name that is not there. */
+export function pageOfNames<Name extends string>(
+  names: readonly Name[],
+  { limit, cursor }: { readonly limit: number; readonly cursor?: string | undefined },
+): { readonly names: readonly Name[]; readonly next: string | null } {
+  const at = names.findIndex((name) => name === cursor);
+  const from = cursor === undefined ? 0 : at === -1 ? names.length : at + 1;
+  const shown = names.slice(from, from + limit);
+  return { names: shown, next: from + limit < names.length ? (shown.at(-1) ?? null) : null };
+}
+
 /**
  * Refuses a POST that asks for something in its query. Nobody would read it there: `?dry_run=true` would revoke in earnest,
  * and a pause `?until=60` would have no end.

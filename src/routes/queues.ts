@@ -10,22 +10,23 @@ import { logError } from '../jobs/log.ts';
 import { lookAtQueues, pause, purge, resume, type QueueStand } from '../jobs/queue-control.ts';
 import { faultsOf, instantOf, when } from '../jobs/request.ts';
 import type { Runtime } from '../jobs/runtime.ts';
-import { QUEUES, resolveQueue, type QueueName } from '../queues.ts';
+import { QUEUE_NAMES, QUEUES, resolveQueue, type QueueName } from '../queues.ts';
 import type { App } from './app.ts';
 import { needs } from './auth.ts';
 import { readOptionalJson, type Read } from './body.ts';
 import { problem, type Failure } from './problems.ts';
-import { readQuery } from './query.ts';
+import { namedPage, pageOfNames, readQuery } from './query.ts';
 
 const NO_QUEUE: Failure = { kind: 'not_found', what: 'queue of this name' };
 
 export const queueRoutes = new Hono<App>();
 
 queueRoutes.get('/', needs('jobs:read'), async (c) => {
-  const query = readQuery(c, {});
+  const query = readQuery(c, namedPage);
   if (!query.ok) return problem(query.failure);
-  const stands = await lookAtQueues(c.get('rt'));
-  return c.json({ items: stands.map(queueJson), next_cursor: null });
+  const { names, next } = pageOfNames(QUEUE_NAMES, query.value);
+  const stands = await lookAtQueues(c.get('rt'), names);
+  return c.json({ items: stands.map(queueJson), next_cursor: next });
 });
 
 queueRoutes.post('/:name/pause', needs('admin'), async (c) => {

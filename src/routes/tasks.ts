@@ -6,12 +6,17 @@ import { isKeyed } from '../jobs/limits.ts';
 import type { Task } from '../jobs/task.ts';
 import type { App } from './app.ts';
 import { problem } from './problems.ts';
-import { readQuery } from './query.ts';
+import { namedPage, pageOfNames, readQuery } from './query.ts';
 
 export function listTasks(c: Context<App>): Response {
-  const query = readQuery(c, {});
+  const query = readQuery(c, namedPage);
   if (!query.ok) return problem(query.failure);
-  return c.json({ items: c.get('rt').registry.tasks.map(taskJson), next_cursor: null });
+  const { tasks } = c.get('rt').registry;
+  const { names, next } = pageOfNames(
+    tasks.map(({ name }) => name),
+    query.value,
+  );
+  return c.json({ items: tasks.filter(({ name }) => names.includes(name)).map(taskJson), next_cursor: next });
 }
 
 function taskJson(task: Task): Record<string, unknown> {

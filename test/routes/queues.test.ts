@@ -182,7 +182,7 @@ test('a pause with its end in the query is refused: it would have been one witho
 });
 
 test('lists that have no filters refuse one, for it would filter nothing', async () => {
-  for (const path of ['/api/v1/queues?name=email', '/api/v1/tasks?queue=email']) {
+  for (const path of ['/api/v1/queues?name=email', '/api/v1/tasks?queue=email', '/api/v1/queues?limit=0']) {
     const reply = await get(path);
     expect([path, reply.status]).toEqual([path, 422]);
   }
@@ -298,4 +298,18 @@ test('on real queues a paused job waits and says so, and runs when its queue is 
   expect((await get(path)).body).toMatchObject({ state: 'PENDING', attempt: 0 });
   expect((await post('/api/v1/queues/email/resume')).body).toMatchObject({ name: 'email', paused: false, woken: 1 });
   expect((await get(`${path}?wait=10`)).body).toMatchObject({ state: 'SUCCESS', attempt: 1, waiting_for: null });
+});
+
+test.each(['/api/v1/queues', '/api/v1/tasks'])('%s is paged as every list, each item on one page', async (path) => {
+  const whole = (await get(path)).body['items'] as { name: string }[];
+  const paged: string[] = [];
+  let cursor: unknown = undefined;
+  do {
+    const { status, body } = await get(`${path}?limit=3${typeof cursor === 'string' ? `&cursor=${cursor}` : ''}`);
+    expect(status).toBe(200);
+    paged.push(...(body['items'] as { name: string }[]).map(({ name }) => name));
+    cursor = body['next_cursor'];
+  } while (cursor !== null);
+  expect(paged).toEqual(whole.map(({ name }) => name));
+  expect((await get(`${path}?cursor=nobody`)).body).toEqual({ items: [], next_cursor: null });
 });

@@ -1,6 +1,7 @@
 // Before the claim: jobs that take from rate limits and locks ask them, locks first. Who may start is given a pass; who may
 // not waits without having been claimed, for a time or until it is woken.
 
+import type { Envelope } from '../core/envelope.ts';
 import { LIMIT_SILENT_MS, NEAR_GRANT_MS } from '../core/limits.ts';
 import type { LeaseAnswer } from '../durable/lock-table.ts';
 import type { StartAnswer } from '../durable/rate-window.ts';
@@ -22,8 +23,16 @@ export interface Admission {
 }
 
 /** Whether a job takes from any rate limit or lock. */
-export function isLimited(task: Task, envelope: Parameters<typeof ratesOf>[1]): boolean {
+export function isLimited(task: Task, envelope: Envelope): boolean {
   return locksOf(task, envelope).length > 0 || ratesOf(task, envelope).length > 0;
+}
+
+/** Whether a pass is for all that a job takes from: what the job is may have changed since it was asked for. */
+export function isPassFor(pass: Pass | undefined, task: Task, envelope: Envelope): boolean {
+  const asked = new Set([...(pass?.locks ?? []), ...(pass?.elsewhere ?? [])].map(({ name }) => name));
+  const granted = new Set((pass?.grants ?? []).map(({ limit }) => limit.name));
+  const locks = locksOf(task, envelope).every(({ name }) => asked.has(name));
+  return locks && ratesOf(task, envelope).every(({ name }) => granted.has(name));
 }
 
 /** A job on its way through its locks and limits. */

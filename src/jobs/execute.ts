@@ -14,7 +14,7 @@ import {
 } from '../core/limits.ts';
 import type { Won } from '../store/claims.ts';
 import { limitsOf, prepareAttempt, runAttempt, type Attempt, type Outcome } from './attempt.ts';
-import { isLimited } from './admit.ts';
+import { isLimited, isPassFor } from './admit.ts';
 import { claimAll } from './claim.ts';
 import { Finisher, type Written } from './finisher.ts';
 import { delaySecondsUntil } from './hand-out.ts';
@@ -72,6 +72,8 @@ class BatchRun {
   readonly #settle: Settle;
   readonly #finisher: Finisher;
   readonly #crowded = new Set<Attempt>();
+  /** Jobs that a later call has changed: they take from what nobody has asked. */
+  readonly #unasked = new Set<Attempt>();
   #ran = 0;
   #succeeded = 0;
 
@@ -151,7 +153,9 @@ class BatchRun {
     if (delivery === undefined) return [];
     // A call that came after its message may have changed what it is.
     const envelope = won.revision ?? delivery.envelope;
-    return [prepareAttempt(this.#rt, task ?? unknownTask(envelope), envelope, won, pass)];
+    const attempt = prepareAttempt(this.#rt, task ?? unknownTask(envelope), envelope, won, pass);
+    if (won.revision !== null && task !== undefined && !isPassFor(pass, task, envelope)) this.#unasked.add(attempt);
+    return [attempt];
   }
 
   async #runOne(attempt: Attempt, running: Set<Attempt>): Promise<void> {
@@ -181,6 +185,9 @@ class BatchRun {
     if (this.#crowded.has(attempt)) {
       return { kind: 'deferred', until: now, reason: 'its batch had no room for its input' };
     }
+    if (this.#unasked.has(attempt)) {
+      return { kind: 'deferred', until: now, reason: 'a later call has changed what it takes from' };
+    }
     const tooLate = now + limitsOf(attempt).hardMs > this.#endsAt;
     // Or its lease was lost before it began: another attempt has it, and whatever is written now hits no row.
     if (!tooLate && !attempt.job.signal.aborted) return runAttempt(this.#rt, attempt);
@@ -192,9 +199,12 @@ class BatchRun {
     else logInfo('job.ended', { job: won.id, task: task.name, state: written, attempt: won.attempt });
   }
 
-  #moment({ envelope }: Attempt): Moment {
+  #moment(attempt: Attempt): Moment {
+    const { envelope } = attempt;
     const now = this.#rt.clock.now();
-    const exhausted = (this.#deliveries.get(envelope.id)?.deliveries ?? 1) >= LAST_DELIVERY;
+    // An old message would bring it the old way again; one of its row asks.
+    const exhausted =
+      this.#unasked.has(attempt) || (this.#deliveries.get(envelope.id)?.deliveries ?? 1) >= LAST_DELIVERY;
     return {
       now,
       fraction: this.#rt.random.fraction(),

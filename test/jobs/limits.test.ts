@@ -447,6 +447,68 @@ test('a parked job whose place is taken asks for the lock of the key it has now'
   expect(spans).toHaveLength(1);
 });
 
+describe('a call that takes the place of a waiting job', () => {
+  const unique = { key: 'one', on: 'replace' };
+  const elsewhere = { job: 'another', priority: 5, since: 0 };
+
+  test('in a queue with a lock has the job ask for it, although its old message knows of none', async () => {
+    const spans: Span[] = [];
+    const task = defineTask({
+      name: 'test.moved',
+      queue: 'default',
+      input: z.object({ agent_id: z.string() }),
+      run: (_, job) => spans.push({ id: job.id, key: '', from: job.clock.now(), to: 0 }),
+    });
+    const bench = new Bench({ tasks: [task] });
+    const call = { task: task.name, input: { agent_id: 'ada' } };
+    const { id } = await bench.enqueue({ ...call, options: { unique } });
+    const old = bench.queues.take().map(({ envelope }) => envelope);
+    await bench.enqueue({ ...call, options: { unique, queue: 'memory' } });
+    const lock = 'queue/memory/ada';
+    await bench.rt.locks.take(lock, 1, 'other', elsewhere);
+    expect(await bench.deliver(old)).toEqual([{ id, answer: 'ack' }]);
+    expect(spans).toHaveLength(0);
+    expect(await bench.job(id)).toMatchObject({ state: 'PENDING', attempt: 0 });
+    await tick(bench.rt, undefined);
+    await bench.drain();
+    expect(spans).toHaveLength(0);
+    expect((await bench.job(id)).waiting_for).toContain('the lock of the queue memory');
+    await wake(bench.rt, await bench.rt.locks.release(lock, 'other', [elsewhere.job]));
+    await bench.drain();
+    expect(spans).toHaveLength(1);
+  });
+
+  test('while the job asks for the lock of its old key lets it not start with that', async () => {
+    const spans: Span[] = [];
+    const task = recorded(spans, { concurrency: { key: ({ key }) => key, limit: 1 } }, () => 'done');
+    const call = { task: task.name, options: { unique } };
+    let meanwhile = true;
+    const bench: Bench = new Bench({
+      tasks: [task],
+      ports: ({ locks }) => ({
+        locks: {
+          ...methodsOf(locks),
+          acquire: async (...asked) => {
+            const answer = await locks.acquire(...asked);
+            if (meanwhile) await bench.enqueue({ ...call, input: { key: 'b' } });
+            meanwhile = false;
+            return answer;
+          },
+        },
+      }),
+    });
+    const { id } = await bench.enqueue({ ...call, input: { key: 'a' } });
+    await bench.rt.locks.take('test.limited/lock/b', 1, 'other', elsewhere);
+    await bench.drain();
+    expect(spans).toHaveLength(0);
+    await wake(bench.rt, await bench.rt.locks.release('test.limited/lock/b', 'other', [elsewhere.job]));
+    await tick(bench.rt, undefined);
+    await bench.drain();
+    expect(spans).toMatchObject([{ id, key: 'b' }]);
+    expect((await bench.rt.locks.standing('test.limited/lock/a', id)).holders).toEqual([]);
+  });
+});
+
 test('an input that makes no key is refused by name, before anything is taken', async () => {
   const task = defineTask({
     name: 'test.keyless',

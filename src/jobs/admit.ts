@@ -38,6 +38,8 @@ export function isPassFor(pass: Pass | undefined, task: Task, envelope: Envelope
 /** A job on its way through its locks and limits. */
 interface Candidate {
   readonly found: Found;
+  /** What it is now, which its message may not know. */
+  readonly envelope: Envelope;
   readonly locks: readonly Lock[];
   readonly rates: readonly RateLimit[];
   readonly held: Lock[];
@@ -77,7 +79,7 @@ function candidateOf(rt: Runtime, found: Found): readonly Candidate[] {
   const task = rt.registry.find(envelope.task);
   if (task === undefined) return [];
   const asked = { locks: locksOf(task, envelope), rates: ratesOf(task, envelope) };
-  return [{ found, ...asked, held: [], elsewhere: [], grants: [], obstacle: undefined }];
+  return [{ found, envelope, ...asked, held: [], elsewhere: [], grants: [], obstacle: undefined }];
 }
 
 // First the first of each job, then the second of those that go on; of one name all jobs at once.
@@ -101,11 +103,11 @@ async function inStages<T extends { readonly name: string }>(
 }
 
 async function askLock(rt: Runtime, lock: Lock, those: readonly Candidate[], token: string): Promise<void> {
-  const asks = those.map(({ found }) => askOf(found.delivery.envelope));
+  const asks = those.map(({ envelope }) => askOf(envelope));
   try {
     const { answers, wake } = await inTime(rt, rt.locks.acquire(lock.name, lock.limit, token, asks));
     const byJob = new Map(answers.map((answer) => [answer.job, answer]));
-    for (const each of those) takeLease(each, lock, byJob.get(each.found.delivery.envelope.id));
+    for (const each of those) takeLease(each, lock, byJob.get(each.envelope.id));
     if (wake.length > 0) rt.waitUntil(wakeNext(rt, lock.name, wake));
   } catch (error) {
     silence(rt, those, lock.text, error);
@@ -145,10 +147,10 @@ async function askRate(rt: Runtime, limit: RateLimit, those: readonly Candidate[
 /** Returns those that have to wait only a little. */
 async function reserve(rt: Runtime, limit: RateLimit, those: readonly Candidate[]): Promise<readonly Candidate[]> {
   const askedAt = rt.clock.now();
-  const asks = those.map(({ found }) => ({ ...askOf(found.delivery.envelope), claim: found.row.claim }));
+  const asks = those.map(({ found, envelope }) => ({ ...askOf(envelope), claim: found.row.claim }));
   const answers = await inTime(rt, rt.rates.reserve(limit.name, limit.rate, asks));
   const byJob = new Map(answers.map((answer) => [answer.job, answer]));
-  return those.filter((each) => takeGrant(each, limit, byJob.get(each.found.delivery.envelope.id), askedAt));
+  return those.filter((each) => takeGrant(each, limit, byJob.get(each.envelope.id), askedAt));
 }
 
 // Counted from before the question: the grant is younger than that.

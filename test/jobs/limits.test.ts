@@ -478,6 +478,34 @@ describe('a call that takes the place of a waiting job', () => {
     expect(spans).toHaveLength(1);
   });
 
+  test('has the job ask with the priority it has now', async () => {
+    const asked: unknown[] = [];
+    const bench = new Bench({
+      tasks: [recorded([], { rateLimit: '5/s', concurrency: { limit: 1 } }, () => 'done')],
+      ports: ({ locks, rates }) => ({
+        locks: {
+          ...methodsOf(locks),
+          acquire: (name, limit, token, asks) => {
+            asked.push(...asks.map(({ priority }) => priority));
+            return locks.acquire(name, limit, token, asks);
+          },
+        },
+        rates: {
+          ...methodsOf(rates),
+          reserve: (name, rate, asks) => {
+            asked.push(...asks.map(({ priority }) => priority));
+            return rates.reserve(name, rate, asks);
+          },
+        },
+      }),
+    });
+    const call = { task: 'test.limited', input: {} };
+    await bench.enqueue({ ...call, options: { unique } });
+    await bench.enqueue({ ...call, options: { unique, priority: 7 } });
+    await bench.drain();
+    expect(asked).toEqual([7, 7]);
+  });
+
   test('while the job asks for the lock of its old key lets it not start with that', async () => {
     const spans: Span[] = [];
     const task = recorded(spans, { concurrency: { key: ({ key }) => key, limit: 1 } }, () => 'done');

@@ -85,7 +85,7 @@ export class LockTable {
     return this.nextTurns(now);
   }
 
-  /** Jobs that will not come: they have ended. Returns whose turn it is instead. */
+  /** Jobs that will not come: they have ended, or were put off. Returns whose turn it is instead. */
   leave(jobs: readonly string[], now: number): readonly string[] {
     for (const job of jobs) this.#sql.exec(`DELETE FROM waiters WHERE job = ?`, job);
     return this.nextTurns(now);

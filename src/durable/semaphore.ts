@@ -3,7 +3,7 @@
 import { DurableObject } from 'cloudflare:workers';
 import { LockTable, type LeaseAnswer, type LeaseAsk } from './lock-table.ts';
 
-/** Sends the messages of jobs; says which of them have not ended. */
+/** Sends the messages of jobs; says which of them will come. */
 export type WakeUp = (jobs: readonly string[]) => Promise<ReadonlySet<string>>;
 
 /** How long after its last use the storage of one is given back. */
@@ -51,7 +51,7 @@ export class SemaphoreObject extends DurableObject {
     return next;
   }
 
-  /** Jobs that were woken and have ended. Returns whom to wake instead. */
+  /** Jobs that will not come. Returns whom to wake instead. */
   async leave(jobs: readonly string[]): Promise<readonly string[]> {
     const next = this.#table.leave(jobs, this.clock.now());
     await this.#lookLater();

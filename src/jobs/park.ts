@@ -1,6 +1,7 @@
 // Jobs whose message is let go while they wait for something that will wake them: a queue to be resumed, a lock.
 
 import { formatInstant } from '../core/instant.ts';
+import { TICK_HORIZON_SECONDS } from '../core/limits.ts';
 import type { Unwon } from '../store/claims.ts';
 import { readEnvelope } from '../store/rows.ts';
 import { parkJobs, wakeJobs } from '../store/waiting.ts';
@@ -31,10 +32,11 @@ export async function park(rt: Runtime, parkings: readonly Parking[], settle: Se
   for (const { id } of parks) settle(id, parked.has(id) ? ACK : retryIn(1));
 }
 
-/** Wakes jobs: their messages are sent, whether or not they are parked. Returns the ids of those that are still open. */
+/** Wakes jobs: their messages are sent, whether or not they are parked. Returns the ids of those that come for their turn. */
 export async function wake(rt: Runtime, ids: readonly string[]): Promise<ReadonlySet<string>> {
   if (ids.length === 0) return new Set();
-  const woken = await query(rt, wakeJobs(ids, rt.clock.now()));
+  const now = rt.clock.now();
+  const woken = await query(rt, wakeJobs(ids, now, now + TICK_HORIZON_SECONDS * 1_000));
   // Nearly always all at one moment.
   for (const [markedAt, rows] of Map.groupBy(woken, (row) => Number(row['sent_at']))) {
     await sendMarked(rt, rows.map(readEnvelope), markedAt);

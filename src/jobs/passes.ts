@@ -118,7 +118,7 @@ export async function renewLocks(rt: Runtime, passes: ReadonlyMap<string, Pass>)
   return new Set(lost.flat());
 }
 
-/** Wakes whose turn it is; for each that has ended the next one. Never rejects: a turn that is not used runs out. */
+/** Wakes whose turn it is; for each that will not come the next one. Never rejects: a turn that is not used runs out. */
 export async function wakeNext(rt: Runtime, name: string, jobs: readonly string[]): Promise<void> {
   await quietly('lock.wake_failed', name, async () => {
     let turns = jobs;

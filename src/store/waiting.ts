@@ -76,16 +76,17 @@ RETURNING jobs.id`,
 
 /**
  * Wakes jobs, parked for a lock or about to be: those that are still open are marked sent, later than they were, and their
- * envelopes returned, each with its `sent_at`. A park of what was read before cannot undo it. Who is parked for a pause is woken by its end.
+ * envelopes returned, each with its `sent_at`. A park of what was read before cannot undo it. Who is parked for a pause is
+ * woken by its end, and who was put off past `horizon` by his time.
  */
-export function wakeJobs(ids: readonly string[], now: number): Statement {
+export function wakeJobs(ids: readonly string[], now: number, horizon: number): Statement {
   return {
     name: 'wake',
     sql: `UPDATE jobs SET sent_at = max(?2, coalesce(sent_at + 1, ?2)), parked_for = NULL, waiting_for = NULL
 WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND ${guard('claim')}
-  AND parked_for IS NOT '${PAUSE}'
+  AND parked_for IS NOT '${PAUSE}' AND due_at <= ?3
 RETURNING ${ENVELOPE_COLUMNS}, sent_at`,
-    params: [JSON.stringify(ids), now],
+    params: [JSON.stringify(ids), now, horizon],
   };
 }
 

@@ -5,6 +5,7 @@ import { z } from 'zod';
 import type { Env } from '../../src/env.ts';
 import { tick } from '../../src/cron/tick.ts';
 import { wake } from '../../src/jobs/park.ts';
+import { wakeNext } from '../../src/jobs/passes.ts';
 import type { Locks, Rates } from '../../src/jobs/runtime.ts';
 import { revoke } from '../../src/jobs/inspect.ts';
 import { Discard, RateLimited } from '../../src/jobs/outcome.ts';
@@ -535,6 +536,24 @@ describe('a call that takes the place of a waiting job', () => {
     expect(spans).toMatchObject([{ id, key: 'b' }]);
     expect((await bench.rt.locks.standing('test.limited/lock/a', id)).holders).toEqual([]);
   });
+});
+
+test('a parked job that is put off to a far later time is sent no message by its lock, and leaves its line', async () => {
+  const bench = new Bench({ tasks: [recorded([], { concurrency: { limit: 1 } }, () => 'done')] });
+  const lock = 'test.limited/lock';
+  const call = { task: 'test.limited', input: {} };
+  await bench.rt.locks.take(lock, 1, 'other', { job: 'another', priority: 5, since: 0 });
+  const unique = { key: 'one', on: 'replace' };
+  const { id } = await bench.enqueue({ ...call, options: { unique } });
+  await bench.drain();
+  expect((await bench.job(id)).parked_for).toBe(lock);
+  await bench.enqueue({ ...call, options: { unique, countdown: 7_200 } });
+  await wakeNext(bench.rt, lock, await bench.rt.locks.release(lock, 'other', ['another']));
+  expect(bench.queues.take()).toEqual([]);
+  expect(await bench.job(id)).toMatchObject({ state: 'SCHEDULED', sent_at: null, parked_for: null });
+  const next = await bench.enqueue(call);
+  await bench.drain();
+  expect((await bench.job(next.id)).state).toBe('SUCCESS');
 });
 
 test('an input that makes no key is refused by name, before anything is taken', async () => {

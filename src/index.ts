@@ -4,7 +4,7 @@ import { consume } from './consumers/batch.ts';
 import { tick } from './cron/tick.ts';
 import { debugTasksOn, type Env } from './env.ts';
 import { SemaphoreObject } from './durable/semaphore.ts';
-import { wake } from './jobs/park.ts';
+import { wakeTurns } from './jobs/park.ts';
 import { createRegistry } from './jobs/registry.ts';
 import { createIsolate, createRuntime, type Runtime } from './jobs/runtime.ts';
 import { createApp } from './routes/app.ts';
@@ -32,6 +32,6 @@ export { ReplayGuard } from './durable/replay-guard.ts';
 
 export class Semaphore extends SemaphoreObject {
   constructor(state: DurableObjectState, env: Cloudflare.Env & Env) {
-    super(state, env, (jobs) => wake(runtimeOf(env, state), jobs));
+    super(state, env, (turns, line) => wakeTurns(runtimeOf(env, state), turns, line));
   }
 }

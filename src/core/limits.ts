@@ -138,6 +138,9 @@ export const LIMIT_DEADLINE_MS = 4_000;
 export const MAX_HOLD_MS = 24 * 3_600_000;
 /** A longer key of a rate limit or a lock is told apart by its digest. */
 export const MAX_LIMIT_KEY_CHARS = 255;
+/** Where one whose turn it is will not come, so many behind him are looked at together; and how often one looks at most. */
+export const LINE_PAGE = 1_000;
+export const LINE_ROUNDS = 20;
 /** How long a lock is kept for a job that was woken for it. Contract, section Durable Objects. */
 export const TURN_MS = 30_000;
 

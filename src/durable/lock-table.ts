@@ -85,6 +85,16 @@ export class LockTable {
     return this.nextTurns(now);
   }
 
+  /** Those who have not been woken, next first, and then those who were. */
+  line(limit: number): readonly string[] {
+    return [
+      ...this.#sql.exec(
+        `SELECT job FROM waiters ORDER BY turn_until IS NOT NULL, turn_until, priority DESC, since, job LIMIT ?`,
+        limit,
+      ),
+    ].map(({ job }) => String(job));
+  }
+
   /** Jobs that will not come: they have ended, or were put off. Returns whose turn it is instead. */
   leave(jobs: readonly string[], now: number): readonly string[] {
     for (const job of jobs) this.#sql.exec(`DELETE FROM waiters WHERE job = ?`, job);

@@ -1,10 +1,17 @@
 // One lock of one name: the single writer of its leases and of the line that waits for them.
 
 import { DurableObject } from 'cloudflare:workers';
+import { LINE_PAGE } from '../core/limits.ts';
 import { LockTable, type LeaseAnswer, type LeaseAsk } from './lock-table.ts';
 
-/** Sends the messages of jobs; says which of them will come. */
-export type WakeUp = (jobs: readonly string[]) => Promise<ReadonlySet<string>>;
+/** Wakes whose turn it is, and whoever is next in the place of those who will not come. */
+export type WakeUp = (
+  turns: readonly string[],
+  line: {
+    next(): Promise<readonly string[]>;
+    leave(jobs: readonly string[]): Promise<readonly string[]>;
+  },
+) => Promise<void>;
 
 /** How long after its last use the storage of one is given back. */
 const FORGET_AFTER_MS = 3_600_000;
@@ -51,6 +58,11 @@ export class SemaphoreObject extends DurableObject {
     return next;
   }
 
+  /** Who is next, as far as they are looked at together. */
+  line(): readonly string[] {
+    return this.#table.line(LINE_PAGE);
+  }
+
   /** Jobs that will not come. Returns whom to wake instead. */
   async leave(jobs: readonly string[]): Promise<readonly string[]> {
     const next = this.#table.leave(jobs, this.clock.now());
@@ -65,12 +77,10 @@ export class SemaphoreObject extends DurableObject {
 
   override async alarm(): Promise<void> {
     try {
-      let turns = this.#table.nextTurns(this.clock.now());
-      while (turns.length > 0) {
-        const open = await this.#wakeUp(turns);
-        const gone = turns.filter((job) => !open.has(job));
-        turns = gone.length === 0 ? [] : this.#table.leave(gone, this.clock.now());
-      }
+      await this.#wakeUp(this.#table.nextTurns(this.clock.now()), {
+        next: () => Promise.resolve(this.line()),
+        leave: (jobs) => Promise.resolve(this.#table.leave(jobs, this.clock.now())),
+      });
     } catch (error) {
       // Their turns run out, and the next alarm tries again.
       console.error(JSON.stringify({ event: 'lock.wake_failed', error: String(error) }));

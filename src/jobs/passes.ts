@@ -9,7 +9,7 @@ import type { Attempt } from './attempt.ts';
 import type { Lock, RateLimit } from './limits.ts';
 import { logError } from './log.ts';
 import { RateLimited } from './outcome.ts';
-import { wake } from './park.ts';
+import { wakeTurns } from './park.ts';
 import type { Runtime } from './runtime.ts';
 
 export interface Grant {
@@ -121,12 +121,10 @@ export async function renewLocks(rt: Runtime, passes: ReadonlyMap<string, Pass>)
 /** Wakes whose turn it is; for each that will not come the next one. Never rejects: a turn that is not used runs out. */
 export async function wakeNext(rt: Runtime, name: string, jobs: readonly string[]): Promise<void> {
   await quietly('lock.wake_failed', name, async () => {
-    let turns = jobs;
-    while (turns.length > 0) {
-      const open = await wake(rt, turns);
-      const gone = turns.filter((job) => !open.has(job));
-      turns = gone.length === 0 ? [] : await inTime(rt, rt.locks.leave(name, gone));
-    }
+    await wakeTurns(rt, jobs, {
+      next: () => inTime(rt, rt.locks.line(name)),
+      leave: (gone) => inTime(rt, rt.locks.leave(name, gone)),
+    });
   });
 }
 

@@ -67,6 +67,7 @@ export interface Locks {
   take(name: string, limit: number, token: string, ask: LeaseAsk): Promise<boolean>;
   renew(name: string, token: string, jobs: readonly string[]): Promise<readonly string[]>;
   release(name: string, token: string, jobs: readonly string[]): Promise<readonly string[]>;
+  line(name: string): Promise<readonly string[]>;
   leave(name: string, jobs: readonly string[]): Promise<readonly string[]>;
   standing(name: string, job: string): Promise<{ readonly holders: readonly string[]; readonly ahead: number }>;
 }
@@ -165,6 +166,7 @@ function locksOn(semaphores: DurableObjectNamespace<SemaphoreObject>): Locks {
     take: async (name, ...asked) => semaphores.getByName(name).take(...asked),
     renew: async (name, ...asked) => semaphores.getByName(name).renew(...asked),
     release: async (name, ...asked) => semaphores.getByName(name).release(...asked),
+    line: async (name) => semaphores.getByName(name).line(),
     leave: async (name, jobs) => semaphores.getByName(name).leave(jobs),
     standing: async (name, job) => semaphores.getByName(name).standing(job),
   };

@@ -74,6 +74,9 @@ RETURNING jobs.id`,
   };
 }
 
+const WAKEABLE = (horizon: string): string =>
+  `finished_at IS NULL AND ${guard('claim')} AND parked_for IS NOT '${PAUSE}' AND due_at <= ${horizon}`;
+
 /**
  * Wakes jobs, parked for a lock or about to be: those that are still open are marked sent, later than they were, and their
  * envelopes returned, each with its `sent_at`. A park of what was read before cannot undo it. Who is parked for a pause is
@@ -83,10 +86,18 @@ export function wakeJobs(ids: readonly string[], now: number, horizon: number): 
   return {
     name: 'wake',
     sql: `UPDATE jobs SET sent_at = max(?2, coalesce(sent_at + 1, ?2)), parked_for = NULL, waiting_for = NULL
-WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND ${guard('claim')}
-  AND parked_for IS NOT '${PAUSE}' AND due_at <= ?3
+WHERE id IN (SELECT value FROM json_each(?1)) AND ${WAKEABLE('?3')}
 RETURNING ${ENVELOPE_COLUMNS}, sent_at`,
     params: [JSON.stringify(ids), now, horizon],
+  };
+}
+
+/** Those of these jobs that {@link wakeJobs} would wake. */
+export function selectWakeable(ids: readonly string[], horizon: number): Statement {
+  return {
+    name: 'wakeable',
+    sql: `SELECT id FROM jobs WHERE id IN (SELECT value FROM json_each(?1)) AND ${WAKEABLE('?2')}`,
+    params: [JSON.stringify(ids), horizon],
   };
 }
 

@@ -80,7 +80,7 @@ async function attemptsOf(bench: Bench, ids: readonly string[]): Promise<readonl
 function methodsOf(port: Rates): Rates;
 function methodsOf(port: Locks): Locks;
 function methodsOf(port: Rates | Locks): Rates | Locks {
-  const names = ['reserve', 'settle', 'hold', 'acquire', 'take', 'renew', 'release', 'leave', 'standing'];
+  const names = ['reserve', 'settle', 'hold', 'acquire', 'take', 'renew', 'release', 'line', 'leave', 'standing'];
   return Object.fromEntries(names.map((name) => [name, Reflect.get(port, name) as unknown])) as unknown as
     Rates | Locks;
 }
@@ -536,6 +536,32 @@ describe('a call that takes the place of a waiting job', () => {
     expect(spans).toMatchObject([{ id, key: 'b' }]);
     expect((await bench.rt.locks.standing('test.limited/lock/a', id)).holders).toEqual([]);
   });
+});
+
+test('a thousand waiters that were purged cost whoever frees the lock some calls, and not one each', async () => {
+  let left = 0;
+  const bench = new Bench({
+    tasks: [recorded([], { concurrency: { limit: 1 } }, () => 'done')],
+    ports: ({ locks }) => ({
+      locks: {
+        ...methodsOf(locks),
+        leave: (...said) => {
+          left += 1;
+          return locks.leave(...said);
+        },
+      },
+    }),
+  });
+  const lock = 'test.limited/lock';
+  await bench.rt.locks.take(lock, 1, 'other', { job: 'another', priority: 5, since: 0 });
+  const gone = Array.from({ length: 1_000 }, (_, at) => ({ job: `gone-${String(at)}`, priority: 5, since: at }));
+  await bench.rt.locks.acquire(lock, 1, 'them', gone);
+  const { id } = await bench.enqueue({ task: 'test.limited', input: {} });
+  await bench.drain();
+  await wakeNext(bench.rt, lock, await bench.rt.locks.release(lock, 'other', ['another']));
+  expect(bench.queues.sent.map(({ envelope }) => envelope.id)).toEqual([id]);
+  expect(left).toBeLessThanOrEqual(10);
+  expect(bench.statements('wake')).toBeLessThanOrEqual(10);
 });
 
 test('a parked job that is put off to a far later time is sent no message by its lock, and leaves its line', async () => {

@@ -6,7 +6,8 @@ import type { Rate } from '../../../src/core/rate.ts';
 import { LockTable } from '../../../src/durable/lock-table.ts';
 import { RateWindow } from '../../../src/durable/rate-window.ts';
 import type { Sql } from '../../../src/durable/sql.ts';
-import { wake } from '../../../src/jobs/park.ts';
+import { LINE_PAGE } from '../../../src/core/limits.ts';
+import { wakeTurns } from '../../../src/jobs/park.ts';
 import type { World } from './world.ts';
 
 function sqlInMemory(): Sql {
@@ -77,14 +78,12 @@ export class Limits {
     if (this.#alarms.get(name) !== at) return;
     this.#alarms.delete(name);
     const { machines, timeline } = this.#world;
-    let turns = table.nextTurns(timeline.now);
-    while (turns.length > 0) {
-      const jobs = turns;
-      const ended = await this.#world.invoke('alarm', machines.any(), (rt) => wake(rt, jobs));
-      if (ended.kind !== 'answered') break;
-      const gone = jobs.filter((job) => !ended.value.has(job));
-      turns = gone.length === 0 ? [] : table.leave(gone, timeline.now);
-    }
+    const turns = table.nextTurns(timeline.now);
+    const line = {
+      next: () => Promise.resolve(table.line(LINE_PAGE)),
+      leave: (gone: readonly string[]) => Promise.resolve(table.leave(gone, timeline.now)),
+    };
+    if (turns.length > 0) await this.#world.invoke('alarm', machines.any(), (rt) => wakeTurns(rt, turns, line));
     this.#setAlarm(name, table);
   }
 }

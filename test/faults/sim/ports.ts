@@ -1,7 +1,7 @@
 // The ports of one invocation: every call takes its time, may fail in every way, and may be the last its isolate makes.
 
 import { z } from 'zod';
-import { STATEMENT_DEADLINE_MS } from '../../../src/core/limits.ts';
+import { LINE_PAGE, STATEMENT_DEADLINE_MS } from '../../../src/core/limits.ts';
 import { DatabaseError } from '../../../src/core/ports.ts';
 import type { Answer, Clock, Database, Inputs, Queues, Results, Statement } from '../../../src/core/ports.ts';
 import type { LockTable } from '../../../src/durable/lock-table.ts';
@@ -232,6 +232,7 @@ function locksOf(world: World, caller: Invocation): Locks {
       call('take', name, [ask.job], (table, now) => table.take(limit, token, ask, now)),
     renew: (name, token, jobs) => call('renew', name, jobs, (table, now) => table.renew(token, jobs, now)),
     release: (name, token, jobs) => call('release', name, jobs, (table, now) => table.release(token, jobs, now)),
+    line: (name) => call('line', name, [], (table) => table.line(LINE_PAGE)),
     leave: (name, jobs) => call('leave', name, jobs, (table, now) => table.leave(jobs, now)),
     standing: () => Promise.reject(new Error('No task of the simulator asks how a lock stands.')),
   };

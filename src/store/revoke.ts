@@ -117,13 +117,16 @@ RETURNING id, state, due_at, revoke_requested`,
   };
 }
 
-/** Ends those of these jobs that wait and were accepted before their queue was purged: for rows that were just made. */
+/**
+ * Ends those of these jobs that wait and were accepted before their queue was purged: for rows that were just made. One
+ * that a later call has changed was there before, and may have come to the queue since.
+ */
 export function endPurged(ids: readonly string[], now: number): Statement {
   return {
     name: 'purge',
     sql: `UPDATE jobs SET ${cancelled('?2', 'purged', PURGED)}
 WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND ${guard('revoke')}
-  AND created_at <= (SELECT purged_at FROM queue_controls AS control WHERE control.queue = jobs.queue)`,
+  AND revised = 0 AND created_at <= (SELECT purged_at FROM queue_controls AS control WHERE control.queue = jobs.queue)`,
     params: [JSON.stringify(ids), now],
   };
 }

@@ -169,3 +169,22 @@ test('a retry that waits when its queue is purged is cancelled, and no job that 
   const states = await Promise.all([done, failed, retrying].map(async ({ id }) => (await bench.job(id)).state));
   expect(states).toEqual(['SUCCESS', 'FAILURE', 'REVOKED']);
 });
+
+test('a job that was moved into the queue after its purge is not ended by a message of before', async () => {
+  const clock = new FastClock(START);
+  const bench = new Bench({ clock });
+  const call = { task: 'debug.effect', input: { key: 'moved' } };
+  const unique = { key: 'moved', on: 'replace' };
+  const { id } = await bench.enqueue({ ...call, options: { unique, queue: 'bulk' } });
+  const old = bench.queues.take().map(({ envelope }) => envelope);
+  clock.set(START + 1_000);
+  await purge(bench.rt, 'default', 'test');
+  clock.set(START + 2_000);
+  await bench.enqueue({ ...call, options: { unique, queue: 'default' } });
+  // The platform gave up on its message: the job is owed another.
+  await bench.deliver(old, { queue: 'bulk-dlq' });
+  expect((await bench.job(id)).state).toBe('PENDING');
+  await tick(bench.rt, undefined);
+  await bench.drain();
+  expect((await bench.job(id)).state).toBe('SUCCESS');
+});

@@ -18,16 +18,11 @@ export async function keepLeases(rt: Runtime, running: ReadonlySet<Attempt>, ove
   }
 }
 
-// One that does not answer has its leases run out no sooner than the database's would.
 async function beatLocks(rt: Runtime, attempts: readonly Attempt[]): Promise<void> {
   const passes = new Map(attempts.flatMap(({ won, pass }) => (pass === undefined ? [] : [[won.id, pass] as const])));
-  try {
-    const lost = await renewLocks(rt, passes);
-    for (const attempt of attempts) {
-      if (lost.has(attempt.won.id)) attempt.abort(new LeaseLost('Its lock was given to another job.'));
-    }
-  } catch (error) {
-    logError('lock.unrenewed', error, { jobs: passes.size });
+  const lost = await renewLocks(rt, passes);
+  for (const attempt of attempts) {
+    if (lost.has(attempt.won.id)) attempt.abort(new LeaseLost('Its lock was given to another job.'));
   }
 }
 

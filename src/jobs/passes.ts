@@ -110,12 +110,20 @@ export async function releaseLocks(rt: Runtime, passes: ReadonlyMap<string, Pass
   );
 }
 
-/** Renews the leases of running jobs; returns those that have lost one. Rejects where a lock does not answer. */
+/**
+ * Renews the leases of running jobs; returns those that have lost one. Never rejects: a lock that does not answer has its
+ * leases run out no sooner than the database's would.
+ */
 export async function renewLocks(rt: Runtime, passes: ReadonlyMap<string, Pass>): Promise<ReadonlySet<string>> {
-  const lost = await Promise.all(
-    [...jobsByLock(passes)].map(([name, { token, jobs }]) => inTime(rt, rt.locks.renew(name, token, jobs))),
+  const lost = new Set<string>();
+  await Promise.all(
+    [...jobsByLock(passes)].map(async ([name, { token, jobs }]) =>
+      quietly('lock.unrenewed', name, async () => {
+        for (const job of await inTime(rt, rt.locks.renew(name, token, jobs))) lost.add(job);
+      }),
+    ),
   );
-  return new Set(lost.flat());
+  return lost;
 }
 
 /** Wakes whose turn it is; for each that will not come the next one. Never rejects: a turn that is not used runs out. */

@@ -564,6 +564,30 @@ test('a thousand waiters that were purged cost whoever frees the lock some calls
   expect(bench.statements('wake')).toBeLessThanOrEqual(10);
 });
 
+test('that one lock does not answer keeps nobody from hearing that he has lost another', async () => {
+  const aborted: string[] = [];
+  const task = recorded([], { concurrency: { key: ({ key }) => key, limit: 1 } }, async (job) => {
+    await job.clock.sleep(30_000, job.signal);
+    if (job.signal.aborted) aborted.push(job.id);
+  });
+  const bench = new Bench({
+    tasks: [task],
+    ports: ({ locks }) => ({
+      locks: {
+        ...methodsOf(locks),
+        renew: async (name, _, jobs) => {
+          if (name.endsWith('/silent')) throw new Error('The Durable Object was reset.');
+          return jobs;
+        },
+      },
+    }),
+  });
+  await bench.enqueue({ task: task.name, input: { key: 'silent' } });
+  const { id } = await bench.enqueue({ task: task.name, input: { key: 'lost' } });
+  await bench.drain();
+  expect(aborted).toEqual([id]);
+});
+
 test('a parked job that is put off to a far later time is sent no message by its lock, and leaves its line', async () => {
   const bench = new Bench({ tasks: [recorded([], { concurrency: { limit: 1 } }, () => 'done')] });
   const lock = 'test.limited/lock';

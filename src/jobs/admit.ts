@@ -7,7 +7,7 @@ import type { LeaseAnswer } from '../durable/lock-table.ts';
 import type { StartAnswer } from '../durable/rate-window.ts';
 import { locksOf, ratesOf, type Lock, type RateLimit } from './limits.ts';
 import { logError } from './log.ts';
-import { askOf, giveBack, inTime, wakeNext, type Grant, type Pass } from './passes.ts';
+import { askOf, giveBack, inTime, leaveLines, wakeNext, type Grant, type Pass } from './passes.ts';
 import type { Runtime } from './runtime.ts';
 import type { Task } from './task.ts';
 import type { Found } from './unwon.ts';
@@ -57,6 +57,8 @@ export async function admit(rt: Runtime, found: readonly Found[], token: string)
     ({ locks }) => locks,
     (lock, those) => askLock(rt, lock, those, token),
   );
+  const lines = laterLines(candidates);
+  if (lines.size > 0) rt.waitUntil(leaveLines(rt, lines));
   await inStages(
     candidates,
     ({ rates }) => rates,
@@ -112,6 +114,17 @@ async function askLock(rt: Runtime, lock: Lock, those: readonly Candidate[], tok
   } catch (error) {
     silence(rt, those, lock.text, error);
   }
+}
+
+// Who waits for one lock may have been woken for one after it: his turn there is for others now.
+function laterLines(candidates: readonly Candidate[]): ReadonlyMap<string, readonly string[]> {
+  const lines = new Map<string, string[]>();
+  for (const { envelope, locks, obstacle } of candidates) {
+    if (obstacle?.kind !== 'lock') continue;
+    const at = locks.findIndex(({ name }) => name === obstacle.lock);
+    for (const { name } of locks.slice(at + 1)) lines.set(name, [...(lines.get(name) ?? []), envelope.id]);
+  }
+  return lines;
 }
 
 function takeLease(candidate: Candidate, lock: Lock, answer: LeaseAnswer | undefined): void {

@@ -126,6 +126,17 @@ export async function renewLocks(rt: Runtime, passes: ReadonlyMap<string, Pass>)
   return lost;
 }
 
+/** Takes jobs out of the lines of locks (by name) they do not wait for by now. Never rejects: a turn not used runs out. */
+export async function leaveLines(rt: Runtime, lines: ReadonlyMap<string, readonly string[]>): Promise<void> {
+  await Promise.all(
+    [...lines].map(async ([name, jobs]) =>
+      quietly('lock.not_left', name, async () => {
+        await wakeNext(rt, name, await inTime(rt, rt.locks.leave(name, jobs)));
+      }),
+    ),
+  );
+}
+
 /** Wakes whose turn it is; for each that will not come the next one. Never rejects: a turn that is not used runs out. */
 export async function wakeNext(rt: Runtime, name: string, jobs: readonly string[]): Promise<void> {
   await quietly('lock.wake_failed', name, async () => {

@@ -588,6 +588,29 @@ test('that one lock does not answer keeps nobody from hearing that he has lost a
   expect(aborted).toEqual([id]);
 });
 
+test('the turn of whoever waits for another lock by now goes to whoever comes', async () => {
+  const spans: Span[] = [];
+  const task = recorded(spans, { concurrency: [{ key: ({ key }) => key, limit: 1 }, { limit: 2 }] }, () => 'done');
+  const bench = new Bench({ tasks: [task] });
+  const [own, all] = ['test.limited/lock/a', 'test.limited/lock-2'];
+  for (const job of ['x', 'y']) await bench.rt.locks.take(all, 2, 'other', { job, priority: 5, since: 0 });
+  const waiter = await bench.enqueue({ task: task.name, input: { key: 'a' } });
+  await bench.drain();
+  expect((await bench.job(waiter.id)).parked_for).toBe(all);
+  // When it is woken for the second, somebody has the first.
+  await bench.rt.locks.take(own, 1, 'other', { job: 'z', priority: 5, since: 0 });
+  await wakeNext(bench.rt, all, await bench.rt.locks.release(all, 'other', ['x']));
+  await bench.drain();
+  expect((await bench.job(waiter.id)).parked_for).toBe(own);
+  await bench.background();
+  await bench.enqueue({ task: task.name, input: { key: 'b' } });
+  await bench.drain();
+  expect(spans.map(({ key }) => key)).toEqual(['b']);
+  await wakeNext(bench.rt, own, await bench.rt.locks.release(own, 'other', ['z']));
+  await bench.drain();
+  expect(spans.map(({ key }) => key)).toEqual(['b', 'a']);
+});
+
 test('a parked job that is put off to a far later time is sent no message by its lock, and leaves its line', async () => {
   const bench = new Bench({ tasks: [recorded([], { concurrency: { limit: 1 } }, () => 'done')] });
   const lock = 'test.limited/lock';

@@ -7,13 +7,16 @@ import { ACCEPT_DEADLINE_MS, ENVELOPE_LIFE_MS, MESSAGE_HORIZON_SECONDS, UNIQUE_L
 import { isFinal, shownState } from '../core/states.ts';
 import type { TokenAnswer } from '../durable/replay-guard.ts';
 import { insertJobs, type NewRow } from '../store/accept.ts';
+import { PAUSE } from '../store/queue-controls.ts';
 import { revisedInputKey } from '../store/payloads.ts';
 import { readNamed, readPlace, selectNamed, takePlace, type Named } from '../store/unique.ts';
 import { query, transact } from './database.ts';
 import type { Accepted, Enqueued, From } from './enqueue.ts';
 import type { Item } from './flush.ts';
 import { sendMarked } from './hand-out.ts';
+import { locksOf } from './limits.ts';
 import { logError } from './log.ts';
+import { leaveLines } from './passes.ts';
 import { setInputAside } from './payloads.ts';
 import { claimToken, moveToken } from './replay.ts';
 import { toEnvelope, type Request } from './request.ts';
@@ -123,7 +126,16 @@ async function replace(rt: Runtime, call: Call, named: Claim): Promise<Accepted 
   const [before] = (found?.rows ?? []).map(readNamed);
   if (before === undefined || before.wants_message === 1) await send(rt, row);
   discard(rt, before?.input_key);
+  leaveOldLock(rt, envelope, before?.parked_for ?? null);
   return accepted(rt, envelope, false, readPlace(place));
+}
+
+// Whoever frees a lock that the job no longer wants would wake it for nothing, and keep its turn from others.
+function leaveOldLock(rt: Runtime, envelope: Envelope, parkedFor: string | null): void {
+  const task = rt.registry.find(envelope.task);
+  if (parkedFor === null || parkedFor === PAUSE || task === undefined) return;
+  if (locksOf(task, envelope).some(({ name }) => name === parkedFor)) return;
+  rt.waitUntil(leaveLines(rt, new Map([[parkedFor, [envelope.id]]])));
 }
 
 /** No row younger than this is ever deleted: one that is not there was made, ended, and deleted. */

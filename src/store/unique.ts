@@ -18,7 +18,7 @@ const WANTS_MESSAGE = (dueAt: string, queue: string): string =>
 export function selectNamed(id: string, dueAt: number, queue: string): Statement {
   return {
     name: 'unique',
-    sql: `SELECT state, queue, due_at, expires_at, started_at, input_key, ${WANTS_MESSAGE('?2', '?3')} AS wants_message
+    sql: `SELECT state, queue, due_at, expires_at, started_at, input_key, parked_for, ${WANTS_MESSAGE('?2', '?3')} AS wants_message
 FROM jobs WHERE id = ?1`,
     params: [id, dueAt, queue],
   };
@@ -32,6 +32,7 @@ const namedRow = z
     expires_at: z.number().nullable(),
     started_at: z.number().nullable(),
     input_key: z.string().nullable(),
+    parked_for: z.string().nullable(),
     /** Whether one that took its place would have to be sent, once it is due soon. */
     wants_message: z.int(),
   })

@@ -441,6 +441,18 @@ test('a parked job whose place is taken asks for the lock of the key it has now'
   expect((await bench.enqueue({ task: task.name, input: { key: 'b' }, options: { unique } })).id).toBe(id);
   const second = bench.queues.take().map(({ envelope }) => envelope);
   expect(second).toHaveLength(1);
+  // The lock of the old key has no turn for it.
+  await bench.background();
+  await bench.rt.locks.take('test.limited/lock/b', 1, 'other', { job: 'z', priority: 5, since: 0 });
+  await bench.deliver(second);
+  expect((await bench.job(id)).parked_for).toBe('test.limited/lock/b');
+  await wakeNext(
+    bench.rt,
+    'test.limited/lock/a',
+    await bench.rt.locks.release('test.limited/lock/a', 'other', ['another']),
+  );
+  expect(bench.queues.take()).toEqual([]);
+  await wakeNext(bench.rt, 'test.limited/lock/b', await bench.rt.locks.release('test.limited/lock/b', 'other', ['z']));
   // Whichever message brings it: the old one knows only of the old key.
   await bench.deliver(first);
   expect(spans.map(({ key }) => key)).toEqual(['b']);

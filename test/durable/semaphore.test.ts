@@ -162,6 +162,28 @@ test('its alarm frees what has run out, and once nobody is left gives its storag
   expect(await kinds(stub, 'u', ask('d'))).toEqual(['granted']);
 });
 
+test('who asks and frees reads a few rows, however many wait', async () => {
+  await runInDurableObject(semaphore('crowd'), (_instance: SemaphoreObject, state) => {
+    const cursors: SqlStorageCursor<Record<string, SqlStorageValue>>[] = [];
+    const locks = new LockTable({
+      exec: (sql, ...params) => {
+        const cursor = state.storage.sql.exec(sql, ...params);
+        cursors.push(cursor);
+        return cursor;
+      },
+    });
+    const crowd = Array.from({ length: 2_000 }, (_, job) => ask(`j${String(job)}`, job));
+    locks.acquire(1, 't', crowd, NOW);
+    cursors.splice(0);
+    locks.acquire(1, 'u', [ask('new', 5_000)], NOW);
+    locks.wakesAt(NOW);
+    expect(locks.release('t', ['j0'], NOW)).toEqual(['j1']);
+    locks.wakesAt(NOW);
+    expect(locks.isEmpty).toBe(false);
+    expect(cursors.reduce((sum, { rowsRead }) => sum + rowsRead, 0)).toBeLessThan(100);
+  });
+});
+
 describe('whatever is asked, renewed, freed and forgotten, in any order', () => {
   const step = fc.record({
     what: fc.constantFrom('ask', 'ask', 'ask', 'release', 'crash', 'renew', 'pass'),

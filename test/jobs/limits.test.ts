@@ -641,6 +641,23 @@ test('a parked job that is put off to a far later time is sent no message by its
   expect((await bench.job(next.id)).state).toBe('SUCCESS');
 });
 
+test('keys that are half a character, or long, or empty, are keys like any other', async () => {
+  for (const key of ['\ud800', `${'x'.repeat(254)}\ud83d`, '', 'ключ/\0/🔑', 'y'.repeat(5_000)]) {
+    await emptyDatabase();
+    const spans: Span[] = [];
+    const limits = { concurrency: { key: (given: { key: string }) => given.key, limit: 1 }, rateLimit: '5/s' };
+    const world = new World();
+    const isolate = world.isolate({ tasks: [recorded(spans, limits)] });
+    const ids = [];
+    for (let job = 0; job < 3; job += 1) {
+      ids.push((await world.run(isolate.enqueue({ task: 'test.limited', input: { key } }))).id);
+    }
+    await runFor(world, [isolate], 30_000);
+    expect(await attemptsOf(isolate, ids)).toEqual(ids.map(() => ['SUCCESS', 1]));
+    expect(mostAtOnce(spans)).toBe(1);
+  }
+});
+
 test('an input that makes no key is refused by name, before anything is taken', async () => {
   const task = defineTask({
     name: 'test.keyless',

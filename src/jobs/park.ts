@@ -1,7 +1,9 @@
 // Jobs whose message is let go while they wait for something that will wake them: a queue to be resumed, a lock.
 
+import type { Envelope } from '../core/envelope.ts';
 import { formatInstant } from '../core/instant.ts';
 import { LINE_ROUNDS, TICK_HORIZON_SECONDS } from '../core/limits.ts';
+import type { Row } from '../core/ports.ts';
 import type { Unwon } from '../store/claims.ts';
 import { readEnvelope } from '../store/rows.ts';
 import { parkJobs, selectWakeable, wakeJobs } from '../store/waiting.ts';
@@ -63,12 +65,19 @@ function horizonOf(now: number): number {
 export async function wake(rt: Runtime, ids: readonly string[]): Promise<ReadonlySet<string>> {
   if (ids.length === 0) return new Set();
   const now = rt.clock.now();
-  const woken = await query(rt, wakeJobs(ids, now, horizonOf(now)));
+  const woken: Envelope[] = [];
   // Nearly always all at one moment.
-  for (const [markedAt, rows] of Map.groupBy(woken, (row) => Number(row['sent_at']))) {
-    await sendMarked(rt, rows.map(readEnvelope), markedAt);
+  for (const [markedAt, rows] of Map.groupBy(await query(rt, wakeJobs(ids, now, horizonOf(now))), sentAtOf)) {
+    const envelopes = rows.map(readEnvelope);
+    await sendMarked(rt, envelopes, markedAt);
+    woken.push(...envelopes);
   }
-  return new Set(woken.map(({ id }) => String(id)));
+  // Of a task nobody here knows it would take no turn: its message goes round until somebody does.
+  return new Set(woken.filter(({ task }) => rt.registry.find(task) !== undefined).map(({ id }) => id));
+}
+
+function sentAtOf(row: Row): number {
+  return Number(row['sent_at']);
 }
 
 /** Why a job of a paused queue waits. `until`: epoch ms. */

@@ -623,6 +623,23 @@ test('the turn of whoever waits for another lock by now goes to whoever comes', 
   expect(spans.map(({ key }) => key)).toEqual(['b', 'a']);
 });
 
+test('a parked job of a task that a deployment no longer knows is woken once, and keeps nobody from the lock', async () => {
+  const bench = new Bench({ tasks: [recorded([], { concurrency: { limit: 1 } }, () => 'done')] });
+  const lock = 'test.limited/lock';
+  await bench.rt.locks.take(lock, 1, 'other', { job: 'another', priority: 5, since: 0 });
+  const { id } = await bench.enqueue({ task: 'test.limited', input: {} });
+  await bench.drain();
+  const without = new Bench({ clock: bench.clock });
+  await wakeNext(without.rt, lock, await bench.rt.locks.release(lock, 'other', ['another']));
+  // Its message goes round until the task is known, or a day is over; one more with each turn would be thousands.
+  const messages = without.queues.take().map(({ envelope }) => envelope);
+  expect(messages).toMatchObject([{ id }]);
+  expect(await bench.rt.locks.line(lock)).toEqual([]);
+  expect(await without.deliver(messages)).toEqual([{ id, answer: { delaySeconds: 60 } }]);
+  await bench.deliver(messages);
+  expect((await bench.job(id)).state).toBe('SUCCESS');
+});
+
 test('a parked job that is put off to a far later time is sent no message by its lock, and leaves its line', async () => {
   const bench = new Bench({ tasks: [recorded([], { concurrency: { limit: 1 } }, () => 'done')] });
   const lock = 'test.limited/lock';

@@ -88,12 +88,12 @@ function columns({ envelope: job, sentAt, revised }: NewRow): readonly (string |
   ];
 }
 
-/** Marks jobs as owed a message: the send is known to have failed. Leaves those alone that have moved on since. */
+/** Marks jobs as owed a message: the send is known to have failed. Leaves those alone that have moved on since, as whoever is parked has. */
 export function markOwed(ids: readonly string[], sentAt: number): Statement {
   return {
     name: 'owe',
     sql: `UPDATE jobs SET sent_at = NULL
-WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND sent_at = ?2`,
+WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND sent_at = ?2 AND parked_for IS NULL`,
     params: [JSON.stringify(ids), sentAt],
   };
 }

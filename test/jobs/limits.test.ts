@@ -640,6 +640,37 @@ test('a parked job of a task that a deployment no longer knows is woken once, an
   expect((await bench.job(id)).state).toBe('SUCCESS');
 });
 
+test('a parked job whose first send was said to have failed is found by the sweep, should its wake be lost', async () => {
+  const lock = 'test.limited/lock';
+  const bench: Bench = new Bench({
+    tasks: [recorded([], { concurrency: { limit: 1 } }, () => 'done')],
+    ports: ({ queues }) => ({
+      queues: {
+        backlog: (queue) => queues.backlog(queue),
+        // Its message arrives, and is settled, before its sender hears that it was refused.
+        send: async (queue, messages) => {
+          if (bench.queues.sends > 0) return queues.send(queue, messages);
+          bench.queues.sends += 1;
+          while ((await env.DB.prepare(`SELECT 1 FROM jobs`).first()) === null) await settled();
+          await bench.deliver(messages.map(({ envelope }) => envelope));
+          throw new Error('Queue send failed: Bad Gateway');
+        },
+      },
+    }),
+  });
+  await bench.rt.locks.take(lock, 1, 'other', { job: 'another', priority: 5, since: 0 });
+  const { id } = await bench.enqueue({ task: 'test.limited', input: {} });
+  await bench.background();
+  await settled();
+  expect((await bench.job(id)).parked_for).toBe(lock);
+  // Nobody hears that it is its turn.
+  await bench.rt.locks.release(lock, 'other', ['another']);
+  await bench.clock.sleep(20 * 60_000);
+  await tick(bench.rt, undefined);
+  await bench.drain();
+  expect((await bench.job(id)).state).toBe('SUCCESS');
+});
+
 test('a parked job that is put off to a far later time is sent no message by its lock, and leaves its line', async () => {
   const bench = new Bench({ tasks: [recorded([], { concurrency: { limit: 1 } }, () => 'done')] });
   const lock = 'test.limited/lock';

@@ -587,10 +587,8 @@ test('that one lock does not answer keeps nobody from hearing that he has lost a
     ports: ({ locks }) => ({
       locks: {
         ...methodsOf(locks),
-        renew: async (name, _, jobs) => {
-          if (name.endsWith('/silent')) throw new Error('The Durable Object was reset.');
-          return jobs;
-        },
+        renew: (name, _, jobs) =>
+          name.endsWith('/silent') ? Promise.reject(new Error('The Durable Object was reset.')) : Promise.resolve(jobs),
       },
     }),
   });

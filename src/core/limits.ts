@@ -143,6 +143,8 @@ export const LINE_PAGE = 1_000;
 export const LINE_ROUNDS = 20;
 /** How long a lock is kept for a job that was woken for it. Contract, section Durable Objects. */
 export const TURN_MS = 30_000;
+/** Who misses his turn is woken again when it has passed, then after twice that time, at most after this many doublings. */
+export const MAX_TURN_DOUBLINGS = 4;
 
 export const LEASE_MS = 90_000;
 export const HEARTBEAT_MS = 20_000;

@@ -2,7 +2,7 @@
 // it. Whoever is next is given a turn: a lease kept for him while his message is under way.
 
 import { z } from 'zod';
-import { LEASE_MS, TURN_MS } from '../core/limits.ts';
+import { LEASE_MS, MAX_TURN_DOUBLINGS, TURN_MS } from '../core/limits.ts';
 import type { Sql } from './sql.ts';
 
 /** A job that wants a lease. */
@@ -32,10 +32,11 @@ export class LockTable {
     sql.exec(
       `CREATE TABLE IF NOT EXISTS leases (job TEXT PRIMARY KEY, token TEXT NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID`,
     );
-    // turn_until: NULL until it is woken for the first time.
+    // turn_until: NULL until it is woken for the first time. again_at: when it is woken next, should it miss its turn.
     sql.exec(`CREATE TABLE IF NOT EXISTS waiters (job TEXT PRIMARY KEY, priority INTEGER NOT NULL, since INTEGER NOT NULL,
-      turn_until INTEGER) WITHOUT ROWID`);
+      turn_until INTEGER, again_at INTEGER, turns INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID`);
     sql.exec(`CREATE INDEX IF NOT EXISTS waiters_next ON waiters (turn_until, priority DESC, since, job)`);
+    sql.exec(`CREATE INDEX IF NOT EXISTS waiters_again ON waiters (again_at) WHERE again_at IS NOT NULL`);
     sql.exec(`CREATE TABLE IF NOT EXISTS size (one INTEGER PRIMARY KEY CHECK (one = 1), leases INTEGER NOT NULL)`);
   }
 
@@ -101,7 +102,7 @@ export class LockTable {
     return this.nextTurns(now);
   }
 
-  /** Gives every free lease to whoever is next: highest priority, then oldest; then those whose turn has passed unused. */
+  /** Gives every free lease to whoever is next: highest priority, then oldest; then, ever more rarely, those whose turn has passed unused. */
   nextTurns(now: number): readonly string[] {
     this.#sql.exec(`DELETE FROM leases WHERE until <= ?`, now);
     const free = this.#size() - this.#leases() - this.#turns(now);
@@ -117,13 +118,23 @@ export class LockTable {
         ? []
         : [
             ...this.#sql.exec(
-              `SELECT job FROM waiters WHERE turn_until <= ? ORDER BY turn_until, priority DESC, since LIMIT ?`,
+              `SELECT job FROM waiters WHERE turn_until <= ?1 AND again_at <= ?1
+                 ORDER BY turn_until, priority DESC, since LIMIT ?2`,
               now,
               free - next.length,
             ),
           ];
     const jobs = [...next, ...missed].map(({ job }) => String(job));
-    for (const job of jobs) this.#sql.exec(`UPDATE waiters SET turn_until = ? WHERE job = ?`, now + TURN_MS, job);
+    // Where the queue is far behind every turn is missed, and each would be one more message in it.
+    for (const job of jobs) {
+      this.#sql.exec(
+        `UPDATE waiters SET turn_until = ?1 + ?2, again_at = ?1 + (?2 << min(turns, ?3)), turns = turns + 1 WHERE job = ?4`,
+        now,
+        TURN_MS,
+        MAX_TURN_DOUBLINGS,
+        job,
+      );
+    }
     return jobs;
   }
 
@@ -132,7 +143,8 @@ export class LockTable {
     if (!this.#hasAny('waiters')) return undefined;
     const [row] = this.#sql.exec(
       `SELECT min(at) AS at FROM (SELECT min(until) AS at FROM leases
-         UNION ALL SELECT min(turn_until) FROM waiters WHERE turn_until > ?)`,
+         UNION ALL SELECT min(turn_until) FROM waiters WHERE turn_until > ?1
+         UNION ALL SELECT min(again_at) FROM waiters WHERE again_at > ?1)`,
       now,
     );
     return typeof row?.['at'] === 'number' ? row['at'] : now + TURN_MS;

@@ -200,6 +200,11 @@ function failureOf(error: unknown, job: Job, hardMs: number): Outcome {
   if (error instanceof Retry) {
     return { kind: 'failure', code: 'exception', error, retryable: true, afterSeconds: error.afterSeconds };
   }
+  // Not its fault, and where the job itself was lost too, this is never written.
+  if (job.signal.aborted && job.signal.reason instanceof LeaseLost) {
+    const { message: reason } = job.signal.reason;
+    return { kind: 'deferred', until: job.clock.now() + PASS_RETRY_MS, reason };
+  }
   // A handler that stops because it was told to need not know our error: what it throws then is the limit.
   if (job.signal.aborted && job.signal.reason instanceof SoftTimeLimitExceeded) return timeLimit(hardMs, error);
   return { kind: 'failure', code: 'exception', error, retryable: true };

@@ -101,6 +101,21 @@ test('a turn that is not used in thirty seconds goes to the next; whoever comes 
   expect(await stub.release('u', ['b'])).toEqual(['c']);
 });
 
+test('who misses one turn after the other is woken ever more rarely: each is a message in a queue that is behind', async () => {
+  const stub = semaphore('behind');
+  await at(stub, NOW);
+  await kinds(stub, 't', ask('a'));
+  await kinds(stub, 'u', ask('b'));
+  await stub.release('t', ['a']);
+  const woken = [];
+  for (let seconds = 30; seconds <= 3_600; seconds += 30) {
+    await at(stub, NOW + seconds * 1_000);
+    if ((await stub.leave([])).length > 0) woken.push(seconds);
+  }
+  expect(woken).toEqual([30, 90, 210, 450, 930, 1_410, 1_890, 2_370, 2_850, 3_330]);
+  expect(await kinds(stub, 'u', ask('b'))).toEqual(['granted']);
+});
+
 test('one that was woken and has ended makes room for the next', async () => {
   const stub = semaphore('ended');
   await kinds(stub, 't', ask('a'));

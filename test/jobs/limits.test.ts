@@ -429,6 +429,27 @@ test('asked about a parked job, the API says who has the lock now, and how many 
   ]);
 });
 
+test('who has lost his lock to another is told, and has used no attempt when he stops', async () => {
+  const task = recorded([], { concurrency: { limit: 1 } }, async (job) => {
+    await job.clock.sleep(60_000, job.signal);
+    job.signal.throwIfAborted();
+  });
+  const world = new World();
+  const isolate = world.isolate({ tasks: [task] });
+  const { id } = await world.run(isolate.enqueue({ task: task.name, input: {} }));
+  const delivering = world.keepDelivering(isolate, world.clock.now() + 15_000, 1_000);
+  await world.pass(5_000);
+  // As if its renewals had been lost for ninety seconds.
+  const lock = 'test.limited/lock';
+  await world.run(isolate.rt.locks.take(lock, 1, 'another', { job: id, priority: 5, since: 0 }));
+  await world.run(delivering);
+  expect(await isolate.job(id)).toMatchObject({
+    state: 'PENDING',
+    attempt: 0,
+    waiting_for: 'Its lock was given to another job.',
+  });
+});
+
 test('a parked job whose place is taken asks for the lock of the key it has now', async () => {
   const spans: Span[] = [];
   const task = recorded(spans, { concurrency: { key: ({ key }) => key, limit: 1 } }, () => 'done');

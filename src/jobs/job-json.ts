@@ -110,9 +110,9 @@ function attemptsOf(job: JobRow, state: State): readonly Record<string, unknown>
   ];
 }
 
-/** Whether it was to be retried, and its job, which was to be revoked, ended with it instead. */
-function isCutShort(job: JobRow, { outcome, finished_at }: AttemptRecord): boolean {
-  return job.state === 'REVOKED' && outcome === 'retry' && finished_at === job.finished_at;
+/** Whether it was to be retried, and its job, which was revoked while it ran, ended with it instead. */
+function isCutShort({ state, revoke_requested: asked, finished_at: ended }: JobRow, attempt: AttemptRecord): boolean {
+  return state === 'REVOKED' && asked > 0 && attempt.outcome === 'retry' && attempt.finished_at === ended;
 }
 
 function lastOutcome(state: State): AttemptRecord['outcome'] | 'running' | undefined {

@@ -75,8 +75,8 @@ const bulk = z
     limit: z.int().min(1).max(MAX_PAGE).default(MAX_PAGE),
   })
   .refine(
-    ({ task, queue: name, fingerprint, filter }) =>
-      [task, name, fingerprint, filter].some((each) => each !== undefined),
+    ({ task, queue: name, fingerprint, filter = {} }) =>
+      [task, name, fingerprint, ...Object.values(filter)].some((each) => each !== undefined),
     'name a fingerprint or a filter, so that nothing is requeued by accident',
   );
 

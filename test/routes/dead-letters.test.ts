@@ -77,7 +77,7 @@ test('a pattern is requeued as a whole, after a dry run that says what it would 
   expect(some.body).toMatchObject({ matched: 2, requeued: 2 });
   const rest = await post('/api/v1/dead-letters/requeue', { filter: { fingerprint: pattern } });
   expect(rest.body).toMatchObject({ matched: 1, requeued: 1 });
-  expect((await post('/api/v1/dead-letters/requeue', {})).status).toBe(422);
+  for (const all of [{}, { filter: {} }]) expect((await post('/api/v1/dead-letters/requeue', all)).status).toBe(422);
   for (const { status_url } of [some, rest].flatMap(({ body }) => body['jobs'] as { status_url: string }[])) {
     expect((await get(`${status_url}?wait=10`)).body['state']).toBe('FAILURE');
   }

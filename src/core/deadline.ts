@@ -15,3 +15,15 @@ export async function within<T>(clock: Clock, milliseconds: number, promise: Pro
     stop.abort();
   }
 }
+
+/** `promise`, or a rejection that says who (`The queue`) did not answer within `milliseconds`. */
+export async function answerWithin<T>(
+  clock: Clock,
+  milliseconds: number,
+  promise: Promise<T>,
+  who: string,
+): Promise<T> {
+  const answer = await within(clock, milliseconds, promise);
+  if (answer.inTime) return answer.value;
+  throw new Error(`${who} did not answer in time.`);
+}

@@ -39,10 +39,15 @@ export function isId(text: string): boolean {
   return ID.test(text);
 }
 
+/** Bytes as text, two digits each. */
+export function hexOf(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
 // 48 bits of time, version 7, 12 random bits, variant, 54 random bits, 8 bits of shard.
 function layOut(milliseconds: number, random: Uint8Array, shard: number): string {
   const time = milliseconds.toString(16).padStart(12, '0');
-  const hex = Array.from(random.subarray(0, 9), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  const hex = hexOf(random.subarray(0, 9));
   const variant = (8 + (Number.parseInt(hex.charAt(3), 16) & 3)).toString(16);
   const tail = hex.slice(7, 17) + shard.toString(16).padStart(2, '0');
   return `${time.slice(0, 8)}-${time.slice(8)}-7${hex.slice(0, 3)}-${variant}${hex.slice(4, 7)}-${tail}`;

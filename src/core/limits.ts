@@ -141,6 +141,8 @@ export const MAX_LIMIT_KEY_CHARS = 255;
 /** Where one whose turn it is will not come, so many behind him are looked at together; and how often one looks at most. */
 export const LINE_PAGE = 1_000;
 export const LINE_ROUNDS = 20;
+/** How long after its last use the storage of a rate limit or a lock is given back. */
+export const FORGET_AFTER_MS = 3_600_000;
 /** How long a lock is kept for a job that was woken for it. Contract, section Durable Objects. */
 export const TURN_MS = 30_000;
 /** Who misses his turn is woken again when it has passed, then after twice that time, at most after this many doublings. */

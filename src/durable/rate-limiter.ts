@@ -2,15 +2,15 @@
 // grant is stored.
 
 import { DurableObject } from 'cloudflare:workers';
+import { FORGET_AFTER_MS } from '../core/limits.ts';
+import type { Clock } from '../core/ports.ts';
 import type { Rate } from '../core/rate.ts';
 import { RateWindow, type StartAnswer, type StartAsk } from './rate-window.ts';
-
-/** How long after its last use the storage of one is given back. */
-const FORGET_AFTER_MS = 3_600_000;
+import { systemClock } from './system-clock.ts';
 
 export class RateLimiter extends DurableObject {
   /** Its own, so that machines whose clocks differ agree on what a window is. */
-  clock: { now(): number } = { now: () => Date.now() };
+  clock: Pick<Clock, 'now'> = systemClock;
   #opened: RateWindow | undefined;
 
   /** Asks for jobs that want to start now; answers in their order. */

@@ -1,8 +1,10 @@
 // One lock of one name: the single writer of its leases and of the line that waits for them.
 
 import { DurableObject } from 'cloudflare:workers';
-import { LINE_PAGE } from '../core/limits.ts';
+import { FORGET_AFTER_MS, LINE_PAGE } from '../core/limits.ts';
+import type { Clock } from '../core/ports.ts';
 import { LockTable, type LeaseAnswer, type LeaseAsk } from './lock-table.ts';
+import { systemClock } from './system-clock.ts';
 
 /** Wakes whose turn it is, and whoever is next in the place of those who will not come. */
 export type WakeUp = (
@@ -13,12 +15,9 @@ export type WakeUp = (
   },
 ) => Promise<void>;
 
-/** How long after its last use the storage of one is given back. */
-const FORGET_AFTER_MS = 3_600_000;
-
 export class SemaphoreObject extends DurableObject {
   /** Its own, so that machines whose clocks differ agree on when a lease has run out. */
-  clock: { now(): number } = { now: () => Date.now() };
+  clock: Pick<Clock, 'now'> = systemClock;
   readonly #wakeUp: WakeUp;
   #opened: LockTable | undefined;
 

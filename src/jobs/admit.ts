@@ -5,7 +5,7 @@ import type { Envelope } from '../core/envelope.ts';
 import { LIMIT_SILENT_MS, NEAR_GRANT_MS } from '../core/limits.ts';
 import type { LeaseAnswer } from '../durable/lock-table.ts';
 import type { StartAnswer } from '../durable/rate-window.ts';
-import { locksOf, ratesOf, type Lock, type RateLimit } from './limits.ts';
+import { heldBy, locksOf, ratesOf, type Lock, type RateLimit } from './limits.ts';
 import { logError } from './log.ts';
 import { askOf, giveBack, inTime, leaveLines, wakeNext, type Grant, type Pass } from './passes.ts';
 import type { Runtime } from './runtime.ts';
@@ -136,11 +136,8 @@ function takeLease(candidate: Candidate, lock: Lock, answer: LeaseAnswer | undef
       candidate.elsewhere.push(lock);
       return;
     case 'wait':
-    case undefined: {
-      const holders = answer?.holders ?? [];
-      const by = holders.length === 0 ? '' : `, held by ${holders.join(', ')}`;
-      candidate.obstacle = { kind: 'lock', lock: lock.name, reason: `${lock.text}${by}` };
-    }
+    case undefined:
+      candidate.obstacle = { kind: 'lock', lock: lock.name, reason: heldBy(lock, answer?.holders ?? []) };
   }
 }
 

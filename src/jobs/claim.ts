@@ -1,5 +1,6 @@
 // Taking jobs: one statement for a whole batch. What becomes of those it does not win is said in unwon.ts.
 
+import { hexOf } from '../core/ids.ts';
 import { UNKNOWN_TASK_LIFE_MS, UNKNOWN_TASK_RETRY_SECONDS } from '../core/limits.ts';
 import { isFinal } from '../core/states.ts';
 import { claimJobs, readUnwon, readWon, selectUnwon, type Won } from '../store/claims.ts';
@@ -61,7 +62,7 @@ export async function claimAll(
 
 /** Fresh randomness, never taken from a message: a claim repeated with it is the same claim. */
 export function claimToken(rt: Runtime): string {
-  return Array.from(rt.random.bytes(16), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return hexOf(rt.random.bytes(16));
 }
 
 async function claimOnce(

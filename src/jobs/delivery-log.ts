@@ -1,7 +1,7 @@
 // What came in from providers, written down after it was answered: all of a moment in one statement. Requests that were
 // refused are counted here, in this isolate, and cost nothing else.
 
-import { within } from '../core/deadline.ts';
+import { answerWithin } from '../core/deadline.ts';
 import { MAX_GROUP_ITEMS, STATEMENT_DEADLINE_MS } from '../core/limits.ts';
 import { DELIVERY_LOG_TERM_MS, MAX_UNWRITTEN_DELIVERIES, REFUSALS_LOGGED_EVERY_MS } from '../core/limits-outside.ts';
 import { insertDeliveries, type NewDelivery } from '../store/deliveries.ts';
@@ -49,8 +49,7 @@ export class DeliveryLog {
 
 async function writeDown(rt: Runtime, deliveries: readonly NewDelivery[]): Promise<void> {
   try {
-    const answer = await within(rt.clock, STATEMENT_DEADLINE_MS, rt.db.run(insertDeliveries(deliveries)));
-    if (!answer.inTime) throw new Error('The database did not answer in time.');
+    await answerWithin(rt.clock, STATEMENT_DEADLINE_MS, rt.db.run(insertDeliveries(deliveries)), 'The database');
   } catch (error) {
     // Their jobs are durable; only what is told of them is not.
     logError('deliveries.unwritten', error, { deliveries: deliveries.length });

@@ -40,10 +40,11 @@ export async function executeBatch(rt: Runtime, deliveries: readonly Delivery[],
   for (const { envelope } of heavy) settle(envelope.id, retryIn(secondsApart(rt)));
   const byId = new Map(deliveries.map((delivery) => [delivery.envelope.id, delivery]));
   const run = new BatchRun(rt, startedAt, byId, settle);
+  const byWay = Map.groupBy(light, (delivery) => takesFromLimits(rt, delivery));
   // Side by side: who waits for a limit keeps nobody else waiting.
   const suspects = await Promise.all([
-    run.claimAndRun(light.filter((delivery) => !takesFromLimits(rt, delivery))),
-    run.claimAndRunLimited(light.filter((delivery) => takesFromLimits(rt, delivery))),
+    run.claimAndRun(byWay.get(false) ?? []),
+    run.claimAndRunLimited(byWay.get(true) ?? []),
   ]);
   await run.runApart(suspects.flat());
   run.end();

@@ -88,8 +88,13 @@ export function ratesOf(task: Task, { options, queue }: Envelope): readonly Rate
   return [...first, ...last, { ...ofQueue, text: `the rate limit of the queue ${queue} (${text})` }];
 }
 
+/** Why a job waits for a lock, and whose it is now. */
+export function heldBy({ text }: Lock, holders: readonly string[]): string {
+  return holders.length === 0 ? text : `${text}, held by ${holders.join(', ')}`;
+}
+
 /** The locks of a job: its task's, and its queue's. */
-export function locksOf(task: Task, { options, queue }: Envelope): readonly Lock[] {
+export function locksOf(task: Task, { options, queue }: Pick<Envelope, 'options' | 'queue'>): readonly Lock[] {
   const own = rulesOf('lock', task.locks).map(([name, rule]) => ({
     name: nameOf(task, name, rule, options),
     limit: rule.limit,

@@ -1,7 +1,7 @@
 // What a running attempt tells the people who watch it: progress, log lines, pieces of output. It goes out beside the
 // work, in order, and must never fail a job, nor hold up its end for long.
 
-import { within } from '../core/deadline.ts';
+import { answerWithin, within } from '../core/deadline.ts';
 import type { Envelope } from '../core/envelope.ts';
 import { byteLength } from '../core/json.ts';
 import {
@@ -133,9 +133,9 @@ export class Live {
     this.#offered = events.at(-1)?.seq ?? 0;
     const batch = { generation: this.#generation, events, ttlMs: this.#ttlMs };
     try {
-      const answer = await within(this.#rt.clock, STREAM_DEADLINE_MS, this.#rt.streams.append(this.#jobId, batch));
-      if (!answer.inTime) throw new Error('The stream of the job did not answer in time.');
-      if (answer.value === 'stale') this.abandon();
+      const append = this.#rt.streams.append(this.#jobId, batch);
+      const taken = await answerWithin(this.#rt.clock, STREAM_DEADLINE_MS, append, 'The stream of the job');
+      if (taken === 'stale') this.abandon();
       this.#pending = this.#pending.slice(events.length);
       this.#silent = false;
       return true;

@@ -1,7 +1,7 @@
 // What a job was allowed before it was claimed: leases of locks, grants of rate limits. And what has to be said of them
 // afterwards: which grants were used, and that a lease is free again.
 
-import { within } from '../core/deadline.ts';
+import { answerWithin } from '../core/deadline.ts';
 import { HEARTBEAT_MS, LEASE_MS, LIMIT_DEADLINE_MS, MAX_HOLD_MS } from '../core/limits.ts';
 import type { Envelope } from '../core/envelope.ts';
 import type { LeaseAsk } from '../durable/lock-table.ts';
@@ -70,9 +70,7 @@ export function askOf({ id, priority, acceptedAt }: Envelope): LeaseAsk {
 
 /** A call of a Durable Object that has to answer in time. */
 export async function inTime<T>(rt: Runtime, call: Promise<T>): Promise<T> {
-  const answer = await within(rt.clock, LIMIT_DEADLINE_MS, call);
-  if (answer.inTime) return answer.value;
-  throw new Error('It did not answer in time.');
+  return answerWithin(rt.clock, LIMIT_DEADLINE_MS, call, 'It');
 }
 
 /** Gives back what is not used. Never rejects: a grant runs out by itself, and so does a lease. */
@@ -81,7 +79,7 @@ export async function giveBack(rt: Runtime, passes: ReadonlyMap<string, Pass>): 
 }
 
 /** Says which grants have started and which will not be used: one call a limit. Never rejects. */
-export async function settleGrants(rt: Runtime, started: readonly Pass[], unused: readonly Pass[]): Promise<void> {
+async function settleGrants(rt: Runtime, started: readonly Pass[], unused: readonly Pass[]): Promise<void> {
   const said = new Map<string, { limit: RateLimit; started: number[]; unused: number[] }>();
   for (const [what, passes] of [['started', started] as const, ['unused', unused] as const]) {
     for (const { limit, grant } of passes.flatMap(({ grants }) => grants)) {
@@ -100,7 +98,7 @@ export async function settleGrants(rt: Runtime, started: readonly Pass[], unused
 }
 
 /** Frees the locks of jobs, and wakes who is next. Never rejects: a lease that is not freed runs out. */
-export async function releaseLocks(rt: Runtime, passes: ReadonlyMap<string, Pass>): Promise<void> {
+async function releaseLocks(rt: Runtime, passes: ReadonlyMap<string, Pass>): Promise<void> {
   await Promise.all(
     [...jobsByLock(passes)].map(async ([name, { token, jobs }]) =>
       quietly('lock.unreleased', name, async () => {

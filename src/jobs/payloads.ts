@@ -1,6 +1,6 @@
 // Payloads too large for a row and a message: set aside before anybody is told of the job, fetched where they are needed.
 
-import { within } from '../core/deadline.ts';
+import { answerWithin } from '../core/deadline.ts';
 import type { Envelope, InputAside } from '../core/envelope.ts';
 import { byteLength, type Json } from '../core/json.ts';
 import {
@@ -164,7 +164,5 @@ export async function setResultAside(
 }
 
 async function inTime<T>(rt: Runtime, promise: Promise<T>): Promise<T> {
-  const answer = await within(rt.clock, PAYLOAD_DEADLINE_MS, promise);
-  if (answer.inTime) return answer.value;
-  throw new Error('The store of large payloads did not answer in time.');
+  return answerWithin(rt.clock, PAYLOAD_DEADLINE_MS, promise, 'The store of large payloads');
 }

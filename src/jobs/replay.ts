@@ -1,6 +1,6 @@
 // Asking the replay guard, with an end to the waiting: which job a call under its tokens is.
 
-import { within } from '../core/deadline.ts';
+import { answerWithin } from '../core/deadline.ts';
 import type { Identity, IdentityToken } from '../core/envelope.ts';
 import { STATEMENT_DEADLINE_MS, GUARD_DEADLINE_MS } from '../core/limits.ts';
 import type { KnownToken, TokenAnswer, TokenClaim, TokenMove, TokenMoved } from '../durable/replay-guard.ts';
@@ -62,9 +62,7 @@ export async function findTokens(
   tokens: readonly string[],
 ): Promise<readonly KnownToken[]> {
   if (tokens.length === 0) return [];
-  const found = await within(rt.clock, STATEMENT_DEADLINE_MS, rt.replay.find(scope, tokens, rt.clock.now()));
-  if (found.inTime) return found.value;
-  throw new Error(SILENT);
+  return answerWithin(rt.clock, STATEMENT_DEADLINE_MS, rt.replay.find(scope, tokens, rt.clock.now()), GUARD);
 }
 
 /** Claims one token. Rejects where the guard is silent. */
@@ -78,9 +76,7 @@ export async function moveToken(rt: Runtime, scope: string, move: TokenMove): Pr
 }
 
 async function inTime<T>(rt: Runtime, asking: Promise<T>): Promise<T> {
-  const answer = await within(rt.clock, GUARD_DEADLINE_MS, asking);
-  if (answer.inTime) return answer.value;
-  throw new Error(SILENT);
+  return answerWithin(rt.clock, GUARD_DEADLINE_MS, asking, GUARD);
 }
 
-const SILENT = 'The replay guard did not answer in time.';
+const GUARD = 'The replay guard';

@@ -2,7 +2,7 @@
 // or makes the next one. What nobody answers for is unknown, and may be repeated: nothing here is sent without its row.
 
 import type { Envelope } from '../core/envelope.ts';
-import { newId } from '../core/ids.ts';
+import { hexOf, newId } from '../core/ids.ts';
 import { ACCEPT_DEADLINE_MS, ENVELOPE_LIFE_MS, MESSAGE_HORIZON_SECONDS, UNIQUE_LIFE_MS } from '../core/limits.ts';
 import { isFinal, shownState } from '../core/states.ts';
 import type { TokenAnswer } from '../durable/replay-guard.ts';
@@ -145,8 +145,7 @@ function isForgotten({ now }: Call, { claimedAt }: Claim): boolean {
 
 // A large input never goes where another call of the same job may have put its own.
 async function rowOf(rt: Runtime, { now }: Call, envelope: Envelope): Promise<NewRow> {
-  const nonce = Array.from(rt.random.bytes(8), (byte) => byte.toString(16).padStart(2, '0')).join('');
-  const kept = await setInputAside(rt, envelope, 'new', revisedInputKey(envelope.id, nonce));
+  const kept = await setInputAside(rt, envelope, 'new', revisedInputKey(envelope.id, hexOf(rt.random.bytes(8))));
   const soon = envelope.dueAt - now <= MESSAGE_HORIZON_SECONDS * 1_000;
   return { envelope: kept, sentAt: soon ? now : null, revised: true };
 }

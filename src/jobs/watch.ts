@@ -1,6 +1,6 @@
 // Watching a job while it runs: what it says, as it says it, and where it stands.
 
-import { within } from '../core/deadline.ts';
+import { answerWithin, within } from '../core/deadline.ts';
 import {
   KEEP_ALIVE_MS,
   STREAM_DEADLINE_MS,
@@ -33,9 +33,7 @@ export async function readStream(rt: Runtime, id: string, look: StreamLook): Pro
 
 async function heard<T>(rt: Runtime, id: string, deadlineMs: number, ask: () => Promise<T>): Promise<T | undefined> {
   try {
-    const answer = await within(rt.clock, deadlineMs, ask());
-    if (answer.inTime) return answer.value;
-    throw new Error('The stream of the job did not answer in time.');
+    return await answerWithin(rt.clock, deadlineMs, ask(), 'The stream of the job');
   } catch (error) {
     logError('stream.silent', error, { job: id });
     return undefined;

@@ -5,6 +5,7 @@ import { LOOK_DEADLINE_MS } from '../core/limits.ts';
 import { isFinal } from '../core/states.ts';
 import { PAUSE } from '../store/queue-controls.ts';
 import type { JobRow } from '../store/rows.ts';
+import { heldBy, locksOf } from './limits.ts';
 import { logError } from './log.ts';
 import type { Runtime } from './runtime.ts';
 
@@ -23,13 +24,13 @@ export async function backlogOf(rt: Runtime, queue: string): Promise<number | nu
 }
 
 // The row says who had it when the job was parked.
-async function lockReason(rt: Runtime, { id, waiting_for: parked }: JobRow, lock: string): Promise<string | null> {
-  const standing = await look(rt, 'lock', () => rt.locks.standing(lock, id));
-  const [text] = (parked ?? '').split(', held by ');
-  if (standing === null || text === undefined || text === '') return null;
+async function lockReason(rt: Runtime, job: JobRow, name: string): Promise<string | null> {
+  const task = rt.registry.find(job.task);
+  const lock = task === undefined ? undefined : locksOf(task, job).find((each) => each.name === name);
+  const standing = lock === undefined ? null : await look(rt, 'lock', () => rt.locks.standing(name, job.id));
+  if (lock === undefined || standing === null) return null;
   const { holders, ahead } = standing;
-  const by = holders.length === 0 ? '' : `, held by ${holders.join(', ')}`;
-  return `${text}${by}${ahead === 0 ? '' : ` (${String(ahead)} before it)`}`;
+  return `${heldBy(lock, holders)}${ahead === 0 ? '' : ` (${String(ahead)} before it)`}`;
 }
 
 async function look<T>(rt: Runtime, what: string, ask: () => Promise<T>): Promise<T | null> {

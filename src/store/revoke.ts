@@ -18,17 +18,8 @@ const PURGED = 'Its queue was purged.';
 export function revokeJob(id: string, terminate: boolean, now: number): readonly Statement[] {
   return [
     { name: 'job', sql: `SELECT * FROM jobs WHERE id = ?1`, params: [id] },
-    {
-      name: 'revoke',
-      sql: `UPDATE jobs SET ${cancelled('?2', 'revoked', REVOKED)}
-WHERE id = ?1 AND finished_at IS NULL AND ${guard('revoke')}`,
-      params: [id, now],
-    },
-    {
-      name: 'revoke',
-      sql: `UPDATE jobs SET revoke_requested = max(revoke_requested, ?2) WHERE id = ?1 AND ${guard('stop')}`,
-      params: [id, requestOf(terminate)],
-    },
+    revokeWaiting([id], now),
+    stopRunning([id], terminate),
   ];
 }
 

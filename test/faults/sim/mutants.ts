@@ -122,8 +122,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'revoke-moves-final',
     file: 'store/revoke.ts',
-    find: "WHERE id = ?1 AND finished_at IS NULL AND ${guard('revoke')}",
-    replace: 'WHERE id = ?1',
+    find: " AND finished_at IS NULL AND ${guard('revoke')}`",
+    replace: '`',
   },
   {
     name: 'revoke-request-forgotten',

@@ -1,8 +1,8 @@
-// When people are at work: hours of the week in a time zone, less holidays. Knows no clock; zones are Intl's, whose data is
-// the runtime's.
+// When people are at work: hours of the week in a time zone, less holidays. Knows no clock.
 
 import { parseInstant } from './instant.ts';
-import { BUSINESS_HORIZON_DAYS, MAX_ZONES_KEPT } from './limits.ts';
+import { BUSINESS_HORIZON_DAYS } from './limits.ts';
+import { changeWithin, offsetIn, type OffsetAt } from './zone.ts';
 
 /** As ISO 8601 counts them: 1 is Monday, 7 is Sunday. */
 export type Weekday = 1 | 2 | 3 | 4 | 5 | 6 | 7;
@@ -23,8 +23,7 @@ export interface BusinessHours {
 
 /** Checked; made by {@link businessHours} alone. */
 export interface OpeningHours {
-  /** What the zone is ahead of UTC, in milliseconds. */
-  readonly offsetAt: (at: number) => number;
+  readonly offsetAt: OffsetAt;
   readonly days: ReadonlySet<number>;
   /** Milliseconds of the local day. */
   readonly fromMs: number;
@@ -37,8 +36,6 @@ const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
 const ISO_WEEK: readonly Weekday[] = [1, 2, 3, 4, 5, 6, 7];
 const TIME_OF_DAY = /^(?:(?:[01]\d|2[0-3]):[0-5]\d|24:00)$/;
-/** `GMT`, `GMT+05:45`; before 1972 also with seconds. */
-const OFFSET = /GMT(?:([+-])(\d\d):(\d\d)(?::(\d\d))?)?/;
 
 /**
  * Checks hours once, best where a task is defined, so that wrong ones stop a deployment and not a job. Throws RangeError
@@ -99,18 +96,6 @@ function nextStop(at: number, { offsetAt, fromMs }: OpeningHours): number {
   return offsetAt(stop) === offset ? stop : changeWithin(at, stop, offsetAt);
 }
 
-/** The first instant with another offset than at `before`; at `after` it is another. */
-function changeWithin(before: number, after: number, offsetAt: (at: number) => number): number {
-  const offset = offsetAt(before);
-  let [same, other] = [Math.floor(before), after];
-  while (other - same > 1) {
-    const middle = Math.floor((same + other) / 2);
-    if (offsetAt(middle) === offset) same = middle;
-    else other = middle;
-  }
-  return other;
-}
-
 function weekdayOf(day: number): number {
   return new Date(day * DAY_MS).getUTCDay() || 7;
 }
@@ -124,32 +109,4 @@ function dayOfDate(text: string): number {
   const midnight = parseInstant(`${text}T00:00Z`);
   if (midnight === undefined) throw new RangeError(`${JSON.stringify(text)} is no date of the calendar: YYYY-MM-DD.`);
   return midnight / DAY_MS;
-}
-
-function offsetIn(timeZone: string): OpeningHours['offsetAt'] {
-  const format = formatOf(timeZone);
-  return (at) => {
-    const written = format.format(at);
-    const offset = OFFSET.exec(written);
-    if (offset === null) throw new Error(`This runtime writes no offset of ${timeZone}: ${written}`);
-    const [, sign, hours = '0', minutes = '0', seconds = '0'] = offset;
-    const ahead = (Number(hours) * 3_600 + Number(minutes) * 60 + Number(seconds)) * 1_000;
-    return sign === '-' ? -ahead : ahead;
-  };
-}
-
-// Making one takes as long as forty offsets. Zones may come from outside, in any number of spellings.
-const formats = new Map<string, Intl.DateTimeFormat>();
-
-function formatOf(timeZone: string): Intl.DateTimeFormat {
-  const known = formats.get(timeZone);
-  if (known !== undefined) return known;
-  if (formats.size >= MAX_ZONES_KEPT) formats.clear();
-  try {
-    const made = new Intl.DateTimeFormat('en-US', { timeZone, timeZoneName: 'longOffset' });
-    formats.set(timeZone, made);
-    return made;
-  } catch (cause) {
-    throw new RangeError(`${JSON.stringify(timeZone)} is no time zone that this runtime knows.`, { cause });
-  }
 }

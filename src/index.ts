@@ -2,20 +2,17 @@
 
 import { consume } from './consumers/batch.ts';
 import { tick } from './cron/tick.ts';
-import { debugTasksOn, type Env } from './env.ts';
+import type { Env } from './env.ts';
 import { SemaphoreObject } from './durable/semaphore.ts';
 import { wakeTurns } from './jobs/park.ts';
-import { createRegistry } from './jobs/registry.ts';
 import { createIsolate, createRuntime, type Runtime } from './jobs/runtime.ts';
 import { createApp } from './routes/app.ts';
-import { debugTasks, tasks } from './tasks/index.ts';
+import { registryFor } from './tasks/index.ts';
 
 const isolate = createIsolate();
-const registry = createRegistry(tasks);
-const registryWithDebug = createRegistry([...tasks, ...debugTasks]);
 
 function runtimeOf(env: Env, context: Pick<ExecutionContext, 'waitUntil'>): Runtime {
-  return createRuntime(env, context, debugTasksOn(env) ? registryWithDebug : registry, isolate);
+  return createRuntime(env, context, registryFor(env), isolate);
 }
 
 const app = createApp(runtimeOf);

@@ -219,6 +219,7 @@ export const ORPHANS_EVERY_MS = 3_600_000;
 
 export const KEEP_SUCCESS_MS = 7 * 86_400_000;
 export const KEEP_FAILURE_MS = 30 * 86_400_000;
+export const KEEP_ALERTS_MS = 30 * 86_400_000;
 /** How full the database is (share of its size limit) when it is said aloud and finished jobs are kept less long. */
 export const FILLING = 0.8;
 /** How full it is when no more jobs are accepted. */

@@ -1,5 +1,6 @@
 // Time in: what the one cron trigger does every minute. Safe to miss, to double and to run late. Never throws.
 
+import { retireAlerts } from '../jobs/alerts.ts';
 import { logError } from '../jobs/log.ts';
 import type { Runtime } from '../jobs/runtime.ts';
 import { oweAfterRestart } from './boot.ts';
@@ -21,6 +22,7 @@ export async function tick(rt: Runtime, bootId: string | undefined): Promise<voi
   await attempt('deliveries', () => retireDeliveries(rt));
   await attempt('orphans', () => removeOrphans(rt));
   await attempt('uses', () => forgetUses(rt));
+  await attempt('alerts', () => retireAlerts(rt));
 }
 
 async function attempt(part: string, run: () => Promise<void>): Promise<void> {

@@ -6,6 +6,7 @@ import { DatabaseError } from '../core/ports.ts';
 import { debugTasksOn, type Env } from '../env.ts';
 import { logError } from '../jobs/log.ts';
 import type { Runtime } from '../jobs/runtime.ts';
+import { listAlerts } from './alerts.ts';
 import { listAudit } from './audit.ts';
 import { authenticated, needs, type Principal } from './auth.ts';
 import { deadLetterRoutes } from './dead-letters.ts';
@@ -43,6 +44,7 @@ export function createApp(runtimeOf: (env: Env, context: ExecutionContext) => Ru
   closed.route('/api/v1/jobs', jobRoutes);
   closed.route('/api/v1/jobs', revokeRoutes);
   closed.route('/api/v1/queues', queueRoutes);
+  closed.get('/api/v1/alerts', needs('jobs:read'), listAlerts);
   closed.get('/api/v1/audit', needs('admin'), listAudit);
   closed.route('/api/v1/jobs', streamRoutes);
   closed.get('/api/v1/tasks', listTasks);

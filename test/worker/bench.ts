@@ -389,6 +389,7 @@ export async function emptyDatabase(): Promise<void> {
     'uses',
     'queue_controls',
     'audit_log',
+    'alerts',
   ];
   await env.DB.batch(tables.map((table) => env.DB.prepare(`DELETE FROM ${table}`)));
   const { OBJECTS } = env as unknown as Env;

@@ -107,7 +107,7 @@ export class Sqlite {
 
   /** Empty tables; what was prepared stays. */
   reset(): void {
-    for (const table of ['jobs', 'dead_letters', 'marks', 'queue_controls', 'audit_log'])
+    for (const table of ['jobs', 'dead_letters', 'marks', 'queue_controls', 'audit_log', 'alerts'])
       this.#db.exec(`DELETE FROM ${table}`);
     this.#changes = [];
   }

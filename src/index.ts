@@ -5,16 +5,11 @@ import { tick } from './cron/tick.ts';
 import type { Env } from './env.ts';
 import { SemaphoreObject } from './durable/semaphore.ts';
 import { wakeTurns } from './jobs/park.ts';
-import { createIsolate, createRuntime, type Runtime } from './jobs/runtime.ts';
+import { runtimesWith } from './jobs/runtime.ts';
 import { createApp } from './routes/app.ts';
 import { registryFor } from './tasks/index.ts';
 
-const isolate = createIsolate();
-
-function runtimeOf(env: Env, context: Pick<ExecutionContext, 'waitUntil'>): Runtime {
-  return createRuntime(env, context, registryFor(env), isolate);
-}
-
+const runtimeOf = runtimesWith(registryFor);
 const app = createApp(runtimeOf);
 
 export default {

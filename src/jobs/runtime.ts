@@ -113,6 +113,14 @@ export function createIsolate(): Isolate {
   };
 }
 
+/** Says the runtime of each invocation of this isolate. */
+export function runtimesWith(
+  registryFor: (env: Env) => Registry,
+): (env: Env, context: Pick<ExecutionContext, 'waitUntil'>) => Runtime {
+  const isolate = createIsolate();
+  return (env, context) => createRuntime(env, context, registryFor(env), isolate);
+}
+
 /** The runtime of one invocation on real bindings. */
 export function createRuntime(
   env: Env,

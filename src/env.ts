@@ -4,6 +4,7 @@ import type { JobStream } from './durable/job-stream.ts';
 import type { RateLimiter } from './durable/rate-limiter.ts';
 import type { ReplayGuard } from './durable/replay-guard.ts';
 import type { SemaphoreObject } from './durable/semaphore.ts';
+import type { WatchdogObject } from './durable/watchdog.ts';
 
 export interface Env {
   readonly DB: D1Database;
@@ -13,6 +14,7 @@ export interface Env {
   readonly RATE_LIMITER: DurableObjectNamespace<RateLimiter>;
   readonly SEMAPHORE: DurableObjectNamespace<SemaphoreObject>;
   readonly JOB_STREAM: DurableObjectNamespace<JobStream>;
+  readonly WATCHDOG: DurableObjectNamespace<WatchdogObject>;
   readonly [producer: `QUEUE_${string}`]: Queue;
 
   /** Opens every route. Without it every authenticated route answers 503. */

@@ -109,6 +109,14 @@ export const LOOK_DEADLINE_MS = 1_000;
 /** Owed rows looked after when a batch ends idle, and how rarely. */
 export const IDLE_REPAIR_ROWS = 100;
 export const IDLE_REPAIR_EVERY_MS = 30_000;
+/** Two ticks are missing by then: the trigger has stopped. Whoever operates it is told within three minutes. */
+export const CRON_SILENT_AFTER_MS = 150_000;
+/** From then on the work of the tick is done this often without it. */
+export const TAKE_OVER_EVERY_MS = 60_000;
+/** An alarm is at most a minute late (a failover); one that is later slept, as everything did that it watches. */
+export const ALARM_LATE_MS = 60_000;
+/** No tick takes so long: one that does hangs, and another is begun beside it. */
+export const MAX_TICK_MS = 280_000;
 /** Pages of sensitive jobs cleared in one tick: each is a delete in KV and in R2. */
 export const CLEAR_PAGES = 5;
 /** Rows one sweep statement touches. */

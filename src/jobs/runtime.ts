@@ -19,6 +19,7 @@ import type {
 } from '../durable/replay-guard.ts';
 import type { SemaphoreObject } from '../durable/semaphore.ts';
 import { systemClock } from '../durable/system-clock.ts';
+import type { Beat, WatchdogObject } from '../durable/watchdog.ts';
 import { platformQueues } from '../queues.ts';
 import { d1Database, type DatabaseSize, type StatementCounts } from '../store/d1.ts';
 import { kvResults, r2Inputs } from '../store/payloads.ts';
@@ -82,6 +83,14 @@ export interface Streams {
   latest(jobId: string): Promise<Latest | undefined>;
 }
 
+/** What notices that the cron trigger has stopped; see {@link WatchdogObject}. Rejects where it cannot answer. */
+export interface Watchdog {
+  /** For every tick of the cron trigger itself, and for no other. */
+  beat(): Promise<Beat>;
+  /** When it ticked last, epoch ms; null where it never has. */
+  lastBeatAt(): Promise<number | null>;
+}
+
 export interface Runtime {
   readonly db: Database;
   readonly queues: Queues;
@@ -93,6 +102,7 @@ export interface Runtime {
   readonly rates: Rates;
   readonly locks: Locks;
   readonly streams: Streams;
+  readonly watchdog: Watchdog;
   readonly registry: Registry;
   readonly isolate: Isolate;
   /** Handed on to tasks; the engine itself reads nothing from it. */
@@ -151,6 +161,7 @@ export function createRuntime(
       read: async (jobId, look) => streamOf(env.JOB_STREAM, jobId).read(look),
       latest: async (jobId) => streamOf(env.JOB_STREAM, jobId).latest(),
     },
+    watchdog: watchdogOn(env.WATCHDOG),
     registry,
     isolate,
     env,
@@ -177,6 +188,14 @@ function locksOn(semaphores: DurableObjectNamespace<SemaphoreObject>): Locks {
     line: async (name) => semaphores.getByName(name).line(),
     leave: async (name, jobs) => semaphores.getByName(name).leave(jobs),
     standing: async (name, job) => semaphores.getByName(name).standing(job),
+  };
+}
+
+// There is one trigger, and one object that watches it.
+function watchdogOn(watchdogs: DurableObjectNamespace<WatchdogObject>): Watchdog {
+  return {
+    beat: async () => watchdogs.getByName('watchdog').beat(),
+    lastBeatAt: async () => watchdogs.getByName('watchdog').lastBeatAt(),
   };
 }
 

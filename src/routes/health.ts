@@ -18,7 +18,7 @@ interface Check {
 }
 
 export async function health(c: Context<App>): Promise<Response> {
-  const { db, queues, replay, rates, locks, streams, clock } = c.get('rt');
+  const { db, queues, replay, rates, locks, streams, watchdog, clock } = c.get('rt');
   const probes: Record<string, () => Promise<unknown>> = {
     database: async () => {
       await db.run({ name: 'probe', sql: 'SELECT count(*) FROM marks', params: [] });
@@ -32,6 +32,7 @@ export async function health(c: Context<App>): Promise<Response> {
     job_stream: () => streams.latest('health-probe'),
     rate_limiter: () => rates.settle('health', { limit: 1, periodMs: 1_000 }, [], []),
     semaphore: () => locks.standing('health', 'health-probe'),
+    watchdog: () => watchdog.lastBeatAt(),
   };
   const checks = Object.fromEntries(
     await Promise.all(

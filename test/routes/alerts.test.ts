@@ -131,7 +131,7 @@ describe('the list of alerts', () => {
       expect(items.length).toBeLessThanOrEqual(2);
       seen.push(...items.map(({ target }) => target));
       if (next === null) break;
-      cursor = `&cursor=${String(next)}`;
+      cursor = `&cursor=${next}`;
     }
     expect(seen).toEqual(await targets(bench, `?limit=200${filter}`));
   });

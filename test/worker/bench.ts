@@ -17,13 +17,14 @@ import type {
 } from '../../src/core/ports.ts';
 import type { RateLimiter } from '../../src/durable/rate-limiter.ts';
 import type { SemaphoreObject } from '../../src/durable/semaphore.ts';
+import type { WatchdogObject } from '../../src/durable/watchdog.ts';
 import type { Env } from '../../src/env.ts';
 import { consume, type IncomingMessage } from '../../src/consumers/batch.ts';
 import { submit, type Accepted } from '../../src/jobs/enqueue.ts';
 import { findJob } from '../../src/jobs/inspect.ts';
 import { createRegistry } from '../../src/jobs/registry.ts';
 import { readCall } from '../../src/jobs/request.ts';
-import { createIsolate, createRuntime, type Runtime } from '../../src/jobs/runtime.ts';
+import { createIsolate, createRuntime, type Runtime, type Watchdog } from '../../src/jobs/runtime.ts';
 import type { Task } from '../../src/jobs/task.ts';
 import type { JobRow } from '../../src/store/rows.ts';
 import { d1Database, type StatementCounts } from '../../src/store/d1.ts';
@@ -234,6 +235,18 @@ function onClock<T extends object>(
   });
 }
 
+/** The watchdog of this life, which keeps the test's time: it barks when the test lets its alarm fire. */
+function watchdogOn(watchdogs: DurableObjectNamespace<WatchdogObject>, clock: Clock): Watchdog {
+  const call = async <T>(ask: (stub: DurableObjectStub<WatchdogObject>) => Promise<T>): Promise<T> => {
+    const stub = watchdogs.getByName(nameInLife('watchdog'));
+    await runInDurableObject(stub, (object: WatchdogObject) => {
+      object.clock = clock;
+    });
+    return ask(stub);
+  };
+  return { beat: () => call(async (stub) => stub.beat()), lastBeatAt: () => call(async (stub) => stub.lastBeatAt()) };
+}
+
 /** A place for large payloads that fails where the test says so, before anything took effect. */
 function faultyStore<Store extends Inputs | Results>(inner: Store, faultOf: () => 'none' | 'fail' | 'hang'): Store {
   return passing(inner, async (call) => {
@@ -296,6 +309,7 @@ export class Bench {
       clock: this.clock,
       rates: onClock(platform.rates, bindings.RATE_LIMITER, this.clock),
       locks: onClock(platform.locks, bindings.SEMAPHORE, this.clock),
+      watchdog: watchdogOn(bindings.WATCHDOG, this.clock),
       random: seeded(nextSeed()),
       waitUntil: (promise: Promise<unknown>) => void this.#background.push(promise),
     };

@@ -42,7 +42,7 @@ export class Life {
   }
 }
 
-export type Port = 'database' | 'queue' | 'guard' | 'limits' | 'objects' | 'streams';
+export type Port = 'database' | 'queue' | 'guard' | 'limits' | 'objects' | 'streams' | 'watchdog';
 
 export class World {
   readonly clock: HeldClock;
@@ -69,7 +69,17 @@ export class World {
       (port: Port) =>
       (call: () => Promise<unknown>): Promise<unknown> =>
         through(port, call);
-    const ports = ({ db, inputs, results, replay, rates, locks, streams, env }: Runtime): Partial<Runtime> => ({
+    const ports = ({
+      db,
+      inputs,
+      results,
+      replay,
+      rates,
+      locks,
+      streams,
+      watchdog,
+      env,
+    }: Runtime): Partial<Runtime> => ({
       db: passing(db, by('database')),
       queues: passing<Queues>(this.broker, by('queue')),
       inputs: passing(inputs, by('objects')),
@@ -78,6 +88,7 @@ export class World {
       rates: passing(rates, by('limits')),
       locks: passing(locks, by('limits')),
       streams: passing(streams, by('streams')),
+      watchdog: passing(watchdog, by('watchdog')),
       env: { ...env, OBJECTS: passing(env.OBJECTS, by('objects')) },
       clock: {
         now: () => this.clock.now() + aheadMs,

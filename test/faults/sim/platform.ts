@@ -1,7 +1,7 @@
 // The platform around the Worker: it calls consumers and the cron trigger, and lets isolates die and stand still.
 
 import { consume, type IncomingMessage } from '../../../src/consumers/batch.ts';
-import { tick } from '../../../src/cron/tick.ts';
+import { beatAndTick } from '../../../src/cron/watchdog.ts';
 import { idOf } from './message.ts';
 import { clock } from './trace.ts';
 import type { World } from './world.ts';
@@ -53,7 +53,7 @@ function trigger(world: World, minute: number): void {
 }
 
 async function callTick(world: World): Promise<void> {
-  const ended = await world.invoke('tick', world.machines.any(), (rt) => tick(rt, world.bootId));
+  const ended = await world.invoke('tick', world.machines.any(), (rt) => beatAndTick(rt, world.bootId));
   if (ended.kind === 'failed') world.violate('tick', undefined, `a tick threw ${String(ended.error)}`);
 }
 

@@ -5,14 +5,14 @@ import { LINE_PAGE, STATEMENT_DEADLINE_MS } from '../../../src/core/limits.ts';
 import { DatabaseError } from '../../../src/core/ports.ts';
 import type { Answer, Clock, Database, Inputs, Queues, Results, Statement } from '../../../src/core/ports.ts';
 import type { LockTable } from '../../../src/durable/lock-table.ts';
-import type { Locks, Rates, Replay, Runtime, Streams } from '../../../src/jobs/runtime.ts';
+import type { Locks, Rates, Replay, Runtime, Streams, Watchdog } from '../../../src/jobs/runtime.ts';
 import { DATABASE, LIMITS, PAYLOADS, REPLAY, SENDS, STREAMS, type FarSide } from './faults.ts';
 import type { Invocation } from './machines.ts';
 import type { World } from './world.ts';
 
 type Ports = Pick<
   Runtime,
-  'db' | 'queues' | 'inputs' | 'results' | 'clock' | 'random' | 'replay' | 'rates' | 'locks' | 'streams'
+  'db' | 'queues' | 'inputs' | 'results' | 'clock' | 'random' | 'replay' | 'rates' | 'locks' | 'streams' | 'watchdog'
 >;
 
 export function portsOf(world: World, caller: Invocation): Ports {
@@ -27,6 +27,7 @@ export function portsOf(world: World, caller: Invocation): Ports {
     rates: ratesOf(world, caller),
     locks: locksOf(world, caller),
     streams: streamsOf(world, caller),
+    watchdog: watchdogOf(world, caller),
   };
 }
 
@@ -253,6 +254,20 @@ function streamsOf(world: World, caller: Invocation): Streams {
       }),
     read: nobody,
     latest: nobody,
+  };
+}
+
+function watchdogOf(world: World, caller: Invocation): Watchdog {
+  return {
+    beat: () =>
+      remote(world, caller, {
+        side: LIMITS,
+        name: 'beat',
+        jobs: () => [],
+        effect: () => world.watchdog.beat(),
+        failure: reset,
+      }),
+    lastBeatAt: () => Promise.reject(new Error('Nobody of the simulator asks when the trigger ticked last.')),
   };
 }
 

@@ -23,6 +23,7 @@ import { LIMITED_RATE, lockNameOf, registryOf } from './tasks.ts';
 import { Timeline } from './timeline.ts';
 import { clock, Trace } from './trace.ts';
 import type { Invariant, Violation } from './violation.ts';
+import { Watchdog } from './watchdog.ts';
 import { drawPlans, type Plan } from './workload.ts';
 
 const START = Date.UTC(2040, 0, 2, 12);
@@ -40,6 +41,7 @@ export class World {
   readonly ledger: Ledger;
   readonly stores = new Stores();
   readonly limits = new Limits(this);
+  readonly watchdog = new Watchdog(this);
   readonly broker: Broker;
   readonly machines: Machines;
   readonly acceptedIds = new Set<string>();

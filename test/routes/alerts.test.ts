@@ -1,5 +1,5 @@
 import { env } from 'cloudflare:workers';
-import { beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { raise, settle } from '../../src/jobs/alerts.ts';
 import { tick } from '../../src/cron/tick.ts';
 import type { Alert } from '../../src/store/alerts.ts';
@@ -7,6 +7,9 @@ import { Bench, emptyDatabase, FastClock, START } from '../worker/bench.ts';
 import { askJson, get, serve } from '../worker/client.ts';
 
 beforeEach(emptyDatabase);
+afterEach(() => {
+  vi.restoreAllMocks();
+});
 
 const DAY = 86_400_000;
 
@@ -59,6 +62,18 @@ describe('an alert', () => {
     const benches = Array.from({ length: 8 }, () => new Bench());
     await Promise.all(benches.flatMap(({ rt }) => [raise(rt, trouble()), raise(rt, trouble())]));
     expect((await list(new Bench())).items).toMatchObject([{ target: 'a', times: 16 }]);
+  });
+
+  test('is in the log when it is opened and when it is resolved, not each time it is noticed', async () => {
+    const errors = vi.spyOn(console, 'error').mockReset();
+    const infos = vi.spyOn(console, 'log').mockReset();
+    const { bench } = benchAt();
+    for (let time = 0; time < 3; time += 1) await raise(bench.rt, trouble());
+    for (let time = 0; time < 2; time += 1) await settle(bench.rt, 'late', 'a');
+    const about = { kind: 'late', target: 'a' };
+    const opened = { event: 'alert.opened', error: 'Error: It is late.', ...about, severity: 'warning' };
+    expect(errors.mock.calls).toEqual([[JSON.stringify(opened)]]);
+    expect(infos.mock.calls).toEqual([[JSON.stringify({ event: 'alert.resolved', ...about })]]);
   });
 
   test('is another for another kind, and for another target', async () => {

@@ -53,6 +53,18 @@ export const MUTANTS: readonly Mutant[] = [
     replace: '(true OR ?4)',
   },
   {
+    name: 'no-take-over',
+    file: 'core/pulse.ts',
+    find: "isDue: phase === 'silent'",
+    replace: 'isDue: false',
+  },
+  {
+    name: 'trigger-comes-back-unheard',
+    file: 'cron/watchdog.ts',
+    find: "attempt('settle', () => settle(rt, KIND, TARGET)),",
+    replace: '',
+  },
+  {
     name: 'finish-not-fenced',
     file: 'store/claims.ts',
     find: 'WHERE jobs.id = done.id AND jobs.claim = done.claim AND',

@@ -27,6 +27,13 @@ export function judge(world: World): void {
     judgeSecret(world, known);
   }
   judgeRequeues(world);
+  judgeAlert(world);
+}
+
+function judgeAlert(world: World): void {
+  const wanted = world.watchdog.isAlone ? 1 : 0;
+  if (world.openAlerts !== wanted)
+    world.violate('alert', undefined, `${String(world.openAlerts)} alerts are open instead of ${String(wanted)}`);
 }
 
 function judgeAcceptance(world: World): void {

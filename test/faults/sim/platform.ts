@@ -53,6 +53,7 @@ function trigger(world: World, minute: number): void {
 }
 
 async function callTick(world: World): Promise<void> {
+  if (world.watchdog.isAlone) return;
   const ended = await world.invoke('tick', world.machines.any(), (rt) => beatAndTick(rt, world.bootId));
   if (ended.kind === 'failed') world.violate('tick', undefined, `a tick threw ${String(ended.error)}`);
 }

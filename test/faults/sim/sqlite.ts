@@ -112,6 +112,11 @@ export class Sqlite {
     this.#changes = [];
   }
 
+  /** How many alerts are open. */
+  get openAlerts(): number {
+    return Number(this.#db.prepare('SELECT count(*) AS n FROM alerts WHERE resolved_at IS NULL').get()?.['n']);
+  }
+
   /** Runs all of them or none. Throws a DatabaseError. */
   commit(statements: readonly Statement[]): Committed {
     this.#changes = [];

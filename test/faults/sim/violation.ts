@@ -21,6 +21,7 @@ export type Invariant =
   | 'batch'
   | 'tick'
   | 'limit'
+  | 'alert'
   | 'converge'
   | 'internal';
 

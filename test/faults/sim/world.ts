@@ -34,6 +34,8 @@ export type Ended<T> =
 
 export class World {
   readonly start = START;
+  /** The cron trigger stops for good as soon as the watchdog has heard of it. */
+  readonly cronStops: boolean;
   readonly timeline = new Timeline(START);
   readonly random: Prng;
   readonly faults: Faults;
@@ -64,6 +66,7 @@ export class World {
 
   constructor(seed: number, sqlite: Sqlite, tracing: boolean) {
     this.#sqlite = sqlite;
+    this.cronStops = seed % 8 === 0;
     sqlite.reset();
     const random = new Prng(seed);
     this.trace = new Trace(tracing, START);
@@ -107,6 +110,10 @@ export class World {
   /** What a local runner would have in its environment. */
   get bootId(): string | undefined {
     return this.faults.weather === 'local' ? `boot-${String(this.#boot)}` : undefined;
+  }
+
+  get openAlerts(): number {
+    return this.#sqlite.openAlerts;
   }
 
   note(jobs: () => readonly string[], text: () => string): void {

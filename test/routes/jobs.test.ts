@@ -272,6 +272,7 @@ describe('who may', () => {
       'replay_guard',
       'results',
       'semaphore',
+      'watchdog',
     ]);
   });
 

@@ -5,6 +5,8 @@ import { MAX_ZONES_KEPT } from './limits.ts';
 /** What a zone is ahead of UTC at `at`; both in milliseconds, `at` since the epoch. */
 export type OffsetAt = (at: number) => number;
 
+// No zone is further from UTC, or goes back further at once; and since 1970 no clock has changed twice in two of them.
+const DAY_MS = 86_400_000;
 /** `GMT`, `GMT+05:45`; before 1972 also with seconds. */
 const OFFSET = /GMT(?:([+-])(\d\d):(\d\d)(?::(\d\d))?)?/;
 
@@ -31,6 +33,27 @@ export function changeWithin(before: number, after: number, offsetAt: OffsetAt):
     else other = middle;
   }
   return other;
+}
+
+/**
+ * The first instant at which a clock of the zone shows `wall` or later; `wall` is what it shows, read as UTC. So a time that
+ * is skipped is the end of the gap, and one that is repeated its first. Never goes back as `wall` goes on.
+ */
+export function firstInstantOf(wall: number, offsetAt: OffsetAt): number {
+  const [dayBefore, dayAfter] = [wall - DAY_MS, wall + DAY_MS];
+  const [before, after] = [offsetAt(dayBefore), offsetAt(dayAfter)];
+  const first = wall - before;
+  if (before === after) return first;
+  const change = changeWithin(dayBefore, dayAfter, offsetAt);
+  return first < change ? first : Math.max(change, wall - after);
+}
+
+/** The latest that a clock of the zone has shown up to `at`, read as UTC: while an hour is repeated, its end. */
+export function latestWallBy(at: number, offsetAt: OffsetAt): number {
+  const [dayBefore, offset] = [at - DAY_MS, offsetAt(at)];
+  const before = offsetAt(dayBefore);
+  if (before <= offset) return at + offset;
+  return Math.max(at + offset, changeWithin(dayBefore, at, offsetAt) - 1 + before);
 }
 
 // Making one takes as long as forty offsets. Zones may come from outside, in any number of spellings.

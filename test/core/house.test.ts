@@ -130,7 +130,8 @@ function impureCore(files: House): readonly string[] {
     )
     .map(shown);
 }
-const CORE_PACKAGES = ['zod', 'ipaddr.js', 'node:crypto'];
+// croner is used as a calendar without zones, which is given its instants (docs/decisions/0009-cron.md).
+const CORE_PACKAGES = ['zod', 'ipaddr.js', 'croner', 'node:crypto'];
 
 /** Clocks, chance and the network: `core` is given what it needs to know of them. */
 function worldlyCore(files: House): readonly string[] {
@@ -192,7 +193,7 @@ describe('the house', () => {
     expect(longerThan(house, 250)).toEqual([]);
   });
 
-  it('has a core that imports only zod, ipaddr.js, node:crypto and itself', () => {
+  it('has a core that imports only zod, ipaddr.js, croner, node:crypto and itself', () => {
     expect(impureCore(house)).toEqual([]);
   });
 

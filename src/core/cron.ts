@@ -23,15 +23,15 @@ const HOURS = Array.from({ length: 24 }, (_, hour) => new Date(hour * HOUR_MS));
 /** Any time will do: within 400 years the calendar repeats itself. */
 const SOME_TIME = Date.UTC(2000, 0, 1);
 
-const NICKNAMES: Readonly<Record<string, string>> = {
-  '@hourly': '0 * * * *',
-  '@daily': '0 0 * * *',
-  '@midnight': '0 0 * * *',
-  '@weekly': '0 0 * * 0',
-  '@monthly': '0 0 1 * *',
-  '@yearly': '0 0 1 1 *',
-  '@annually': '0 0 1 1 *',
-};
+const NICKNAMES: ReadonlyMap<string, string> = new Map([
+  ['@hourly', '0 * * * *'],
+  ['@daily', '0 0 * * *'],
+  ['@midnight', '0 0 * * *'],
+  ['@weekly', '0 0 * * 0'],
+  ['@monthly', '0 0 1 * *'],
+  ['@yearly', '0 0 1 1 *'],
+  ['@annually', '0 0 1 1 *'],
+]);
 
 const NUMBER = String.raw`\d{1,2}`;
 const MONTH = `(?:${NUMBER}|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)`;
@@ -74,10 +74,11 @@ function fieldsOf(pattern: string): readonly string[] {
     throw new RangeError(`A cron pattern has at most ${String(MAX_CRON_CHARS)} characters; this one begins ${shown}.`);
   }
   const trimmed = pattern.trim();
-  if (trimmed.startsWith('@') && NICKNAMES[trimmed.toLowerCase()] === undefined) {
-    throw new RangeError(`${shown} is no nickname of a cron pattern: these are ${Object.keys(NICKNAMES).join(', ')}.`);
+  const nicknamed = NICKNAMES.get(trimmed.toLowerCase());
+  if (trimmed.startsWith('@') && nicknamed === undefined) {
+    throw new RangeError(`${shown} is no nickname of a cron pattern: these are ${[...NICKNAMES.keys()].join(', ')}.`);
   }
-  const fields = (NICKNAMES[trimmed.toLowerCase()] ?? trimmed).split(/\s+/);
+  const fields = (nicknamed ?? trimmed).split(/\s+/);
   if (fields.length === 5) return ['0', ...fields];
   if (fields.length === 6) return fields;
   throw new RangeError(

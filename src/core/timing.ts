@@ -26,7 +26,7 @@ export interface Timing {
 
 const SECOND_MS = 1_000;
 const DAY_MS = 86_400_000;
-const EVERY = /^(?=\d)(?:(\d{1,8})d)?(?:(\d{1,8})h)?(?:(\d{1,8})m)?(?:(\d{1,8})s)?$/;
+const EVERY = /^(?:(\d{1,8})d)?(?:(\d{1,8})h)?(?:(\d{1,8})m)?(?:(\d{1,8})s)?$/;
 
 /**
  * Checks a schedule's time once. Throws RangeError with a message for people: what is wrong, what was given, what is right.

@@ -186,7 +186,7 @@ function speed() {
   return {
     parse,
     utc: each('*/15 * * * *', 'UTC', 2_000),
-    daily: candidate.zoned ? each('30 2 * * *', zone, 1_000) : undefined,
+    daily: candidate.zoned ? each('30 2 * * *', zone, 300) : undefined,
     quarter: candidate.zoned ? each('*/15 * * * *', zone, 2_000) : undefined,
     yearly: each('0 0 1 1 *', zone, 50, false),
   };

@@ -107,7 +107,7 @@ export function latestDues(
   const first = nextDue(timing, after);
   if (first === undefined || first > until) return { dues: [], more: false };
   const dues: number[] = [];
-  let [end, reach] = [Math.floor(until), SECOND_MS];
+  let [end, reach] = [until, SECOND_MS];
   while (dues.length < most && end >= first) {
     const due = latestDue(timing, first, end, reach);
     dues.push(due);

@@ -213,7 +213,7 @@ describe('what is due', () => {
       }),
       { numRuns: 200 },
     );
-  });
+  }, 60_000);
 
   it('is the same one after the other and many at once', () => {
     fc.assert(
@@ -240,7 +240,7 @@ describe('what is due', () => {
       }),
       { numRuns: 200 },
     );
-  });
+  }, 60_000);
 
   it('is never twice on the same clock time where hours are named, and never further apart than by elapsed time else', () => {
     const quarters = { cron: '*/15 * * * *' };
@@ -268,7 +268,7 @@ describe('the latest that were due', () => {
       }),
       { numRuns: 300 },
     );
-  });
+  }, 60_000);
 
   it('include one at the end of the range and not one at its beginning', () => {
     const hourly = timing({ cron: '0 * * * *' });

@@ -121,9 +121,12 @@ test('a terminated attempt is listed as revoked with what its handler threw, whe
   for (const max_retries of [3, 0]) {
     const scene = new Scene([ending]);
     await scene.begin('test.ending', { how: 'throws' }, { max_retries });
+    const { body: before } = await scene.ask('GET');
     await revoke(scene, true);
     await scene.world.pass(2 * MINUTE);
     const { body } = await scene.ask('GET');
+    // Not when a retry would have been.
+    expect(body['due_at']).toBe(before['due_at']);
     expect(body).toMatchObject({ state: 'REVOKED', attempt: 1, attempts: [{ attempt: 1, outcome: 'revoked' }] });
   }
 });

@@ -1,6 +1,7 @@
 // The way of jobs that take from rate limits and locks: looked at, admitted, claimed; or made to wait, unclaimed.
 
 import { LAST_DELIVERY, MESSAGE_HORIZON_SECONDS, NEAR_GRANT_MS } from '../core/limits.ts';
+import type { Won } from '../store/claims.ts';
 import { holdJobs, type Hold } from '../store/waiting.ts';
 import { admit, type Obstacle } from './admit.ts';
 import { claimAll, claimToken, type Claimed } from './claim.ts';
@@ -32,13 +33,31 @@ export async function claimLimited(
   await letWait(rt, obstacles, settle);
   const admitted = claimable.map(({ delivery }) => delivery).filter(({ envelope }) => passes.has(envelope.id));
   const claimed = await claimAll(rt, admitted, settle, token, alone);
-  const won = new Set(claimed.won.map(({ id }) => id));
+  const won = passesOf(claimed.won, claimable, passes);
   await giveBack(rt, new Map([...passes].filter(([id]) => !won.has(id))));
   return {
     won: claimed.won,
     suspects: [...claimed.suspects, ...apart.map(({ delivery }) => delivery)],
-    passes: await takeOver(rt, admitted, new Map([...passes].filter(([id]) => won.has(id)))),
+    passes: await takeOver(rt, admitted, won),
   };
+}
+
+/** The passes of those that were won. One that another delivery has begun since it was looked at must not start on its own. */
+function passesOf(
+  won: readonly Won[],
+  looked: readonly Found[],
+  passes: ReadonlyMap<string, Pass>,
+): ReadonlyMap<string, Pass> {
+  const seen = new Map(looked.map(({ row }) => [row.id, row.claim]));
+  return new Map(
+    won.flatMap(({ id, claim }) => {
+      const pass = passes.get(id);
+      if (pass === undefined) return [];
+      const isNext = claim === (seen.get(id) ?? 0) + 1;
+      // Its grants run out by themselves: the other delivery may have been given the same.
+      return [[id, isNext ? pass : { ...pass, grants: [], overtaken: true as const }]];
+    }),
+  );
 }
 
 interface Looked {

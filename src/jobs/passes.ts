@@ -28,11 +28,14 @@ export interface Pass {
   /** Locks whose lease another invocation had for this job. */
   readonly elsewhere: readonly Lock[];
   readonly grants: readonly Grant[];
+  /** Another delivery of the job began after it was looked at: what it was allowed then may be used up, and its leases gone. */
+  readonly overtaken?: true;
 }
 
 /** Why a job with this pass may not start at `now` (epoch ms) after all; undefined where it may. */
 export function missedPass(pass: Pass | undefined, now: number): string | undefined {
   if (pass === undefined) return undefined;
+  if (pass.overtaken === true) return 'another delivery of it, which began first';
   // An isolate that stood still may have leases that run out before its first heartbeat.
   const stale = now - pass.askedAt > LEASE_MS - 2 * HEARTBEAT_MS;
   const [lock] = stale ? pass.locks : pass.elsewhere;

@@ -773,3 +773,39 @@ test('a job without limits pays nothing for those of others', async () => {
   await settled();
   expect(calls).toBe(0);
 });
+
+test('a delivery that another one of its job has overtaken between its lease and its claim starts nothing', async () => {
+  const spans: Span[] = [];
+  // Put back at once, so that the next claim wins as well.
+  const task = recorded(spans, { rateLimit: '10/s', concurrency: { key: ({ key }) => key, limit: 1 } }, (job) =>
+    spans.length === 1 ? job.defer({ seconds: 0, reason: 'again' }) : 'done',
+  );
+  const first = new Bench({ tasks: [task] });
+  const { id } = await first.enqueue({ task: task.name, input: {} });
+  const [message] = first.queues.take().map(({ envelope }) => envelope);
+  let overtaken = false;
+  const second = new Bench({
+    tasks: [task],
+    clock: first.clock,
+    ports: ({ rates }) => ({
+      rates: {
+        ...methodsOf(rates),
+        reserve: async (...asked) => {
+          if (!overtaken) {
+            overtaken = true;
+            expect(await first.deliver([message])).toEqual([{ id, answer: { delaySeconds: 0 } }]);
+            await first.background();
+          }
+          return rates.reserve(...asked);
+        },
+      },
+    }),
+  });
+  expect(await second.deliver([message])).toEqual([{ id, answer: { delaySeconds: 1 } }]);
+  expect(spans).toHaveLength(1);
+  expect(await second.job(id)).toMatchObject({
+    state: 'PENDING',
+    attempt: 0,
+    waiting_for: 'another delivery of it, which began first',
+  });
+});

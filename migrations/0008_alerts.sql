@@ -1,5 +1,5 @@
 -- alerts: what people should look at. One that is open stands for one trouble, however often it is noticed.
---   writes:  raise, settle (src/jobs/alerts.ts)
+--   writes:  raise, settle (src/jobs/alerts.ts); of schedules whoever writes their rows (src/store/failing.ts)
 --   reads:   GET /api/v1/alerts
 --   deletes: retention, 30 days after it was resolved
 CREATE TABLE alerts (

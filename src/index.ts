@@ -1,6 +1,7 @@
 // The Worker: HTTP in, queues in, time in, and the Durable Object classes. No logic.
 
 import { consume } from './consumers/batch.ts';
+import { SCHEDULES } from './cron/schedules.ts';
 import { beatAndTick, takeOver } from './cron/watchdog.ts';
 import type { Env } from './env.ts';
 import { SemaphoreObject } from './durable/semaphore.ts';
@@ -10,7 +11,7 @@ import { runtimesWith } from './jobs/runtime.ts';
 import { createApp } from './routes/app.ts';
 import { registryFor } from './tasks/index.ts';
 
-const runtimeOf = runtimesWith(registryFor);
+const runtimeOf = runtimesWith(registryFor, SCHEDULES);
 const app = createApp(runtimeOf);
 
 export default {

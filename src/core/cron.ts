@@ -2,7 +2,7 @@
 // (docs/decisions/0009-cron.md); what is a pattern at all is said here, since it takes more than cron does.
 
 import { Cron } from 'croner';
-import { MAX_CRON_CHARS } from './limits.ts';
+import { MAX_CRON_CHARS } from './limits-schedules.ts';
 
 /** Checked; made by {@link calendarOf} alone. */
 export interface Calendar {
@@ -104,7 +104,7 @@ function faultOf(pattern: string, fields: readonly string[]): string {
   const whole = `In the cron pattern ${JSON.stringify(pattern)}`;
   if (field === undefined) return `${whole} the fields do not go together.`;
   const is = `${whole} the ${field.name} is ${JSON.stringify(fields[wrong])}.`;
-  return `${is} It may be ${field.right}; a range (1-5), a list (1,5), steps (*/5, 1-5/2) or *.`;
+  return `${is} It may be ${field.right}; a range upwards (1-5), a list (1,5), steps (*/5, 1-5/2) or *.`;
 }
 
 function isEveryHour(hour = '*'): boolean {

@@ -24,6 +24,20 @@ const identity = z.object({
 });
 export type Identity = z.infer<typeof identity>;
 
+/** How a run of a schedule stands to the runs before it. `wait`: it makes good what was missed, after all others. */
+export const OVERLAPS = ['skip', 'queue_one', 'allow', 'cancel_previous', 'wait'] as const;
+
+/** Which run of which schedule a job is. */
+const scheduledRun = z.object({
+  name: z.string(),
+  /** The time it is the run of, also where it was made later. */
+  dueAt: milliseconds,
+  /** `run`: asked for by hand. */
+  cause: z.enum(['due', 'catch_up', 'backfill', 'run']),
+  overlap: z.enum(OVERLAPS),
+});
+export type ScheduledRun = z.infer<typeof scheduledRun>;
+
 /** What a call decides about how its job runs; null leaves it to the task. Seconds. */
 export const jobOptions = z.object({
   maxRetries: z.int().nonnegative(),
@@ -39,6 +53,7 @@ export const jobOptions = z.object({
   keys: z.record(z.string(), z.string()).optional(),
   /** Where its end is told, and the id of the job that tells it. */
   callback: z.object({ id: z.uuid(), url: z.string() }).optional(),
+  schedule: scheduledRun.optional(),
 });
 export type JobOptions = z.infer<typeof jobOptions>;
 

@@ -1,5 +1,7 @@
 // Instants in JSON are ISO 8601 with a zone; inside they are epoch milliseconds.
 
+import { z } from 'zod';
+
 // Date.parse alone takes a great deal more ("2026", "Tue") and reads a missing zone as local time.
 const ISO_WITH_ZONE = /^(\d{4}-\d{2}-\d{2})T\d{2}:\d{2}(?::\d{2}(?:\.\d{1,3}(\d{0,6}))?)?(?:Z|[+-]\d{2}:?\d{2})$/i;
 
@@ -21,3 +23,11 @@ export function parseInstant(text: string): number | undefined {
 export function formatInstant(at: number): string {
   return new Date(at).toISOString();
 }
+
+/** An instant in a body or a query: epoch milliseconds. */
+export const instant = z.string().transform((text, context) => {
+  const at = parseInstant(text);
+  if (at !== undefined) return at;
+  context.addIssue({ code: 'custom', message: `${JSON.stringify(text)} is no ISO 8601 instant with a zone` });
+  return z.NEVER;
+});

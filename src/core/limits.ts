@@ -180,11 +180,6 @@ export const HOOK_DEADLINE_MS = 10_000;
 export const BUSINESS_HORIZON_DAYS = 400;
 /** Time zones whose formatter an isolate keeps; about 50 KB each (measured), and people use a handful. */
 export const MAX_ZONES_KEPT = 100;
-/** Longest cron pattern: every minute and every second as a list each would be 338 characters. */
-export const MAX_CRON_CHARS = 512;
-/** Shortest and longest interval of a schedule. */
-export const MIN_EVERY_MS = 1_000;
-export const MAX_EVERY_MS = 365 * 86_400_000;
 /** How far before its time a batch waits for a job instead of putting it back: edge clocks differ. */
 export const EARLY_WAIT_MS = 1_000;
 /** An envelope older than this never makes a row, and no younger row is ever deleted. */

@@ -2,7 +2,7 @@
 
 import { calendarOf, type Calendar } from './cron.ts';
 import { formatInstant } from './instant.ts';
-import { MAX_EVERY_MS, MIN_EVERY_MS } from './limits.ts';
+import { MAX_EVERY_MS, MIN_EVERY_MS } from './limits-schedules.ts';
 import { changeWithin, firstInstantOf, latestWallBy, offsetIn, type OffsetAt } from './zone.ts';
 
 /** As a schedule says it: exactly one of `cron` and `everyMs`. Instants are epoch ms, both included. */
@@ -66,6 +66,18 @@ export function parseEvery(text: string | number): number {
   const [, days = '0', hours = '0', minutes = '0', seconds = '0'] = EVERY.exec(text) ?? [];
   const elapsed = ((Number(days) * 24 + Number(hours)) * 60 + Number(minutes)) * 60 + Number(seconds);
   return checkedEvery(elapsed * SECOND_MS, text);
+}
+
+/** The shortest text that {@link parseEvery} reads as these milliseconds. */
+export function formatEvery(everyMs: number): string {
+  const seconds = everyMs / SECOND_MS;
+  const parts = [
+    [Math.floor(seconds / 86_400), 'd'],
+    [Math.floor(seconds / 3_600) % 24, 'h'],
+    [Math.floor(seconds / 60) % 60, 'm'],
+    [seconds % 60, 's'],
+  ] as const;
+  return parts.map(([count, unit]) => (count === 0 ? '' : `${String(count)}${unit}`)).join('');
 }
 
 function checkedEvery(everyMs: number, given: string | number = everyMs / SECOND_MS): number {

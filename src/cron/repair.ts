@@ -5,6 +5,7 @@ import { logError } from '../jobs/log.ts';
 import type { Runtime } from '../jobs/runtime.ts';
 import { expireOverdue } from './expired.ts';
 import { recoverLapsed } from './lapsed.ts';
+import { cancelOvertaken } from './overtaken.ts';
 import { sendOwed, sendOwedPage } from './owed.ts';
 import { wakeResumed } from './resumed.ts';
 import { resendSuspects } from './suspects.ts';
@@ -13,6 +14,7 @@ const SWEEPS: Readonly<Record<string, (rt: Runtime) => Promise<unknown>>> = {
   expired: expireOverdue,
   lapsed: recoverLapsed,
   resumed: wakeResumed,
+  overtaken: cancelOvertaken,
   owed: sendOwed,
   suspects: resendSuspects,
 };

@@ -2,7 +2,8 @@
 
 import { newId } from '../core/ids.ts';
 import { KEEP_ALERTS_MS, RETENTION_PAGE } from '../core/limits.ts';
-import { deleteAlerts, raiseAlert, settleAlert, type Alert } from '../store/alerts.ts';
+import type { Row } from '../core/ports.ts';
+import { deleteAlerts, raiseAlerts, settleAlert, type Alert } from '../store/alerts.ts';
 import { query, transact } from './database.ts';
 import { logError, logInfo } from './log.ts';
 import type { Runtime } from './runtime.ts';
@@ -10,10 +11,20 @@ import type { Runtime } from './runtime.ts';
 /** Opens an alert, or counts the one of its kind and target that is open. Rejects where the database does not answer. */
 export async function raise(rt: Runtime, alert: Alert): Promise<void> {
   const now = rt.clock.now();
-  const [row] = await query(rt, raiseAlert(newId(now, rt.random.bytes(9)), alert, now));
-  const { kind, target, severity } = alert;
-  // Once for each alert: a log is read for what is new.
-  if (row?.['times'] === 1) logError('alert.opened', new Error(alert.message), { kind, target, severity });
+  logOpened(await query(rt, raiseAlerts([withId(rt, alert, now)], now)));
+}
+
+/** An alert as it would be opened now. */
+export function withId(rt: Runtime, alert: Alert, now: number): Alert & { readonly id: string } {
+  return { ...alert, id: newId(now, rt.random.bytes(9)) };
+}
+
+/** `rows`: of alerts that were raised. Each is said once, when it is opened: a log is read for what is new. */
+export function logOpened(rows: readonly Row[]): void {
+  for (const row of rows.filter(({ times }) => times === 1)) {
+    const [kind, target, severity] = [String(row['kind']), String(row['target']), String(row['severity'])];
+    logError('alert.opened', new Error(String(row['message'])), { kind, target, severity });
+  }
 }
 
 /** Resolves the alert of this kind and target, where one is open. */

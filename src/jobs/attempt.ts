@@ -91,6 +91,7 @@ function jobOf(rt: Runtime, task: Task, envelope: Envelope, won: Won, live: Live
     source: envelope.source,
     tags: envelope.tags,
     createdAt: envelope.acceptedAt,
+    schedule: envelope.options.schedule,
     signal,
     enqueue: enqueueFrom(rt, envelope, won.claim),
     claimed: (scope, tokens) => findTokens(rt, scope, tokens),

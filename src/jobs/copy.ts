@@ -1,6 +1,6 @@
 // A new run of an old job, from its row or its dead letter: checked as any call is, with objects of its own.
 
-import type { Envelope } from '../core/envelope.ts';
+import type { Envelope, JobOptions } from '../core/envelope.ts';
 import { newId } from '../core/ids.ts';
 import type { Json } from '../core/json.ts';
 import { withOwnCallback } from './callbacks.ts';
@@ -43,7 +43,7 @@ export async function copyOf(
     if (own === undefined) return { kind: 'gone' };
     // Asked for by hand, it is nobody's duplicate.
     const { unclaimed: _, ...kept } = recipe.options;
-    const options = withKeys(withOwnCallback(kept, id), checked.value, recipe.queue);
+    const options = withKeys(withOwnCallback(asRunByHand(kept), id), checked.value, recipe.queue);
     const named = { id, task: task.name, options, parentId: null };
     const envelope = { v: 1 as const, ...recipe, ...times, ...origin, ...named, input: own };
     return { kind: 'copy', envelope: await setInputAside(rt, envelope, 'new') };
@@ -51,6 +51,11 @@ export async function copyOf(
     logError('copy.input_not_kept', error, { task: task.name });
     return { kind: 'silent' };
   }
+}
+
+// Of a run of a schedule: of the same time, and it waits for no other run.
+function asRunByHand({ schedule, ...options }: JobOptions): JobOptions {
+  return schedule === undefined ? options : { ...options, schedule: { ...schedule, cause: 'run', overlap: 'allow' } };
 }
 
 async function ownInput(task: Task, input: Json, copy: InputCopy): Promise<Json | undefined> {

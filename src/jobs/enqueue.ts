@@ -37,7 +37,7 @@ export type Enqueued =
   Accepted | { readonly kind: 'conflict' } | { readonly kind: 'unknown' } | { readonly kind: 'full' };
 
 /** What is kept with a job of where it came from. */
-export type From = Pick<Origin, 'source' | 'parentId'>;
+export type From = Pick<Origin, 'source' | 'parentId' | 'schedule'>;
 
 /** Who calls: keys are scoped to `owner`. */
 export type Caller = From & { readonly owner: string };

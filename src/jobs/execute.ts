@@ -166,7 +166,7 @@ class BatchRun {
       if (ended.kind === 'failure') heed429(this.#rt, attempt, ended.error);
       const outcome = await setResultAside(this.#rt, attempt, ended, this.#endsAt);
       const finish = finishOf(attempt, outcome, this.#moment(attempt));
-      const written = await this.#finisher.write(finish, attempt.envelope.options.callback?.id);
+      const written = await this.#finisher.write(finish, attempt.envelope.options);
       this.#settle(won.id, settlementOf(written, finish.dueAt, finish.sentAt !== null, this.#rt.clock.now()));
       this.#note(attempt, written);
       await freeLocks(this.#rt, attempt);

@@ -1,5 +1,6 @@
 // Writes how attempts ended: as they come, many in one statement, each fenced by its claim.
 
+import type { JobOptions, ScheduledRun } from '../core/envelope.ts';
 import { byteLength } from '../core/json.ts';
 import { FINISH_LINGER_MS, MAX_BOUND_BYTES } from '../core/limits.ts';
 import { DatabaseError, type Statement } from '../core/ports.ts';
@@ -7,18 +8,27 @@ import { isFinal, type State } from '../core/states.ts';
 import { finishJobs, readFinished, readUnwon, selectUnwon, type Finish } from '../store/claims.ts';
 import { recordFailures } from '../store/dead-letters.ts';
 import { sendCallbacks } from './callbacks.ts';
+import { sendNextRuns } from './overlap.ts';
 import { persist, query } from './database.ts';
 import type { Runtime } from './runtime.ts';
 
 /** The state a job is in after its finish was written; `stale` where the claim no longer held and nothing was. */
 export type Written = State | 'stale';
 
+/** Of the options of a job: what triggers make with a final state, and what gets its message then. */
+type FollowUps = Pick<JobOptions, 'callback' | 'schedule'>;
+
 interface Pending {
   readonly finish: Finish;
-  readonly callbackId: string | undefined;
+  readonly options: FollowUps;
   readonly bytes: number;
   readonly settle: (written: Written) => void;
   readonly fail: (error: unknown) => void;
+}
+
+// No run of a schedule that allows overlaps waits for another; but one by hand is waited for.
+function mayBeAwaited(run: ScheduledRun | undefined): run is ScheduledRun {
+  return run !== undefined && (run.overlap !== 'allow' || run.cause === 'run');
 }
 
 export class Finisher {
@@ -40,14 +50,14 @@ export class Finisher {
   }
 
   /**
-   * Resolves once the outcome is committed. Rejects only where the database was silent to the end. `callbackId`: the job
-   * that a trigger makes with a final state, and that gets its message then.
+   * Resolves once the outcome is committed. Rejects only where the database was silent to the end. What triggers made of
+   * a final state (a callback, the turn of the next run) gets its message then.
    */
-  async write(finish: Finish, callbackId?: string): Promise<Written> {
+  async write(finish: Finish, options: FollowUps = {}): Promise<Written> {
     const { promise, resolve, reject } = Promise.withResolvers<Written>();
     this.#running -= 1;
     const bytes = 2 * byteLength(JSON.stringify(finish));
-    this.#pending.push({ finish, callbackId, bytes, settle: resolve, fail: reject });
+    this.#pending.push({ finish, options, bytes, settle: resolve, fail: reject });
     if (!this.#flushing) void this.#flush();
     return promise;
   }
@@ -65,18 +75,25 @@ export class Finisher {
     try {
       const written = await this.#commit(group.map(({ finish }) => finish));
       for (const { finish, settle } of group) settle(written.get(finish.id) ?? 'stale');
-      const callbacks = group.flatMap(({ finish, callbackId }) => {
-        const state = written.get(finish.id) ?? 'stale';
-        return callbackId !== undefined && state !== 'stale' && isFinal(state) ? [callbackId] : [];
-      });
-      // Nobody waits for it: what it misses is owed.
-      if (callbacks.length > 0) this.#rt.waitUntil(sendCallbacks(this.#rt, callbacks));
+      this.#sendWhatFollows(group, written);
     } catch (error) {
       const refused = error instanceof DatabaseError && error.kind === 'refused';
       // One outcome the database will not have must not spoil the others: each by itself.
       if (refused && group.length > 1) for (const each of group) await this.#commitGroup([each]);
       else for (const { fail } of group) fail(error);
     }
+  }
+
+  // Nobody waits for it: what it misses is owed.
+  #sendWhatFollows(group: readonly Pending[], written: ReadonlyMap<string, Written>): void {
+    const over = group.filter(({ finish }) => {
+      const state = written.get(finish.id) ?? 'stale';
+      return state !== 'stale' && isFinal(state);
+    });
+    const callbacks = over.flatMap(({ options: { callback } }) => (callback === undefined ? [] : [callback.id]));
+    const schedules = over.flatMap(({ options: { schedule } }) => (mayBeAwaited(schedule) ? [schedule.name] : []));
+    if (callbacks.length > 0) this.#rt.waitUntil(sendCallbacks(this.#rt, callbacks));
+    if (schedules.length > 0) this.#rt.waitUntil(sendNextRuns(this.#rt, [...new Set(schedules)]));
   }
 
   #take(): readonly Pending[] {

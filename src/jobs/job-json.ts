@@ -51,6 +51,7 @@ export function jobJson(
     next_attempt_at: state === 'RETRY' ? formatInstant(job.due_at) : null,
     waiting_for: reason ?? waitingFor(job, state, now),
     source: job.source,
+    schedule: scheduleOf(job),
     tags: job.tags,
     parent_id: job.parent_id,
     flow_id: null,
@@ -128,6 +129,11 @@ function lastOutcome(state: State): AttemptRecord['outcome'] | 'running' | undef
     case 'RETRY':
       return undefined;
   }
+}
+
+function scheduleOf({ options: { schedule } }: JobRow): Record<string, string> | null {
+  if (schedule === undefined) return null;
+  return { name: schedule.name, due_at: formatInstant(schedule.dueAt), cause: schedule.cause };
 }
 
 function instantOrNull(at: number | null): string | null {

@@ -1,7 +1,7 @@
 // What a call asks for, checked whole: from a body that is JSON to an envelope that can be accepted.
 
 import { z } from 'zod';
-import type { Envelope, JobOptions } from '../core/envelope.ts';
+import type { Envelope, JobOptions, ScheduledRun } from '../core/envelope.ts';
 import { urlFault } from '../core/address.ts';
 import { parseInstant } from '../core/instant.ts';
 import { byteLength, formatPath, type Json } from '../core/json.ts';
@@ -151,6 +151,7 @@ export interface Origin {
   readonly now: number;
   readonly parentId?: string;
   readonly retryOf?: string;
+  readonly schedule?: ScheduledRun;
 }
 
 /** The envelope of a checked request. */
@@ -164,7 +165,7 @@ export function toEnvelope(request: Request, origin: Origin): Envelope {
     task: task.name,
     queue,
     input,
-    options: withKeys(jobOptionsOf(task, options, origin.id), request, queue),
+    options: withKeys(jobOptionsOf(task, options, origin), request, queue),
     priority: wanted,
     tags: options.tags ?? [],
     source: origin.source,
@@ -219,7 +220,7 @@ function limitsOf(task: Task, options: CallOptions): { softSeconds: number; hard
   return { hardSeconds, softSeconds: options.soft_time_limit ?? Math.min(task.timeLimit.softSeconds, hardSeconds) };
 }
 
-function jobOptionsOf(task: Task, options: CallOptions, id: string): JobOptions {
+function jobOptionsOf(task: Task, options: CallOptions, { id, schedule }: Origin): JobOptions {
   const overridden = options.time_limit !== undefined || options.soft_time_limit !== undefined;
   const { softSeconds, hardSeconds } = limitsOf(task, options);
   return {
@@ -230,6 +231,7 @@ function jobOptionsOf(task: Task, options: CallOptions, id: string): JobOptions 
     resultTtlSeconds: options.result_ttl ?? task.resultTtlSeconds,
     ...(task.sensitive ? { sensitive: true } : {}),
     ...(options.callback_url === undefined ? {} : { callback: callbackOf(id, options.callback_url) }),
+    ...(schedule === undefined ? {} : { schedule }),
   };
 }
 

@@ -3,7 +3,7 @@
 
 import type { Envelope } from '../core/envelope.ts';
 import type { Json } from '../core/json.ts';
-import { insertJobIf } from '../store/accept.ts';
+import { insertJobsIf } from '../store/accept.ts';
 import {
   markRequeued,
   readDeadLetter,
@@ -81,7 +81,7 @@ async function commitRequeue(rt: Runtime, letter: DeadLetterRow, envelope: Envel
   const { id, task, queue, requeues } = letter;
   const now = envelope.acceptedAt;
   const statements = [
-    insertJobIf({ envelope, sentAt: now }, now, REQUEUE_GUARD, [id, requeues]),
+    insertJobsIf([{ envelope, sentAt: now }], now, REQUEUE_GUARD, [id, requeues]),
     markRequeued(id, requeues, envelope.id),
   ];
   // Repeated by its id and its guard, it does nothing; whose run the letter has is then read from the letter.

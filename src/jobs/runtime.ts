@@ -27,6 +27,7 @@ import { DelayBudget } from './delay-budget.ts';
 import { DeliveryLog } from './delivery-log.ts';
 import { Group } from './group.ts';
 import type { Registry } from './registry.ts';
+import type { CodeSchedule } from './schedule.ts';
 
 /** What outlives a request within one isolate. */
 export interface Isolate {
@@ -104,6 +105,8 @@ export interface Runtime {
   readonly streams: Streams;
   readonly watchdog: Watchdog;
   readonly registry: Registry;
+  /** Those of the code. */
+  readonly schedules: readonly CodeSchedule[];
   readonly isolate: Isolate;
   /** Handed on to tasks; the engine itself reads nothing from it. */
   readonly env: Env;
@@ -126,9 +129,10 @@ export function createIsolate(): Isolate {
 /** Says the runtime of each invocation of this isolate. */
 export function runtimesWith(
   registryFor: (env: Env) => Registry,
+  schedules: readonly CodeSchedule[],
 ): (env: Env, context: Pick<ExecutionContext, 'waitUntil'>) => Runtime {
   const isolate = createIsolate();
-  return (env, context) => createRuntime(env, context, registryFor(env), isolate);
+  return (env, context) => createRuntime(env, context, registryFor(env), isolate, schedules);
 }
 
 /** The runtime of one invocation on real bindings. */
@@ -137,6 +141,7 @@ export function createRuntime(
   context: Pick<ExecutionContext, 'waitUntil'>,
   registry: Registry,
   isolate: Isolate,
+  schedules: readonly CodeSchedule[],
 ): Runtime {
   return {
     db: d1Database(env.DB, isolate.counts, isolate.size),
@@ -163,6 +168,7 @@ export function createRuntime(
     },
     watchdog: watchdogOn(env.WATCHDOG),
     registry,
+    schedules,
     isolate,
     env,
     waitUntil: (promise) => {

@@ -2,6 +2,7 @@
 
 import type { z } from 'zod';
 import type { Env } from '../env.ts';
+import type { ScheduledRun } from '../core/envelope.ts';
 import type { Json } from '../core/json.ts';
 import type { Clock, Database } from '../core/ports.ts';
 import {
@@ -33,6 +34,8 @@ export interface Job {
   readonly source: string;
   readonly tags: readonly string[];
   readonly createdAt: number;
+  /** Which run of which schedule it is. `dueAt`: epoch ms, also where it was made later: the day of a daily report. */
+  readonly schedule: Pick<ScheduledRun, 'name' | 'dueAt' | 'cause'> | undefined;
   /** Fires at the soft limit (SoftTimeLimitExceeded), on terminate (Terminated) and when the lease is lost. */
   readonly signal: AbortSignal;
   /** 0–100 and a few words. What people see of one attempt never goes back: a lower number counts as the last one. */

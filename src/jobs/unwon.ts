@@ -18,6 +18,7 @@ import { park, pauseReason, type Parking } from './park.ts';
 import { mayMakeRow, owe, putBack } from './put-back.ts';
 import type { Runtime } from './runtime.ts';
 import { ACK, type Delivery, type Settle } from './settlement.ts';
+import { settleOverlaps } from './overlap.ts';
 import { deadLetterId, errorOf } from './verdict.ts';
 
 export interface Found {
@@ -83,7 +84,8 @@ export async function settleUnwon(
   }));
   await loseLapsed(rt, lapsed, now);
   await park(rt, of('paused').map(parkOfPause), settle);
-  const again = lapsed.map(({ delivery }) => delivery);
+  const overtaking = await settleOverlaps(rt, of('behind'), settle);
+  const again = [...lapsed.map(({ delivery }) => delivery), ...overtaking];
   return {
     claimable: of('claimable'),
     again: [...again, ...(await makeRows(rt, missing, settle))],
@@ -96,7 +98,17 @@ function parkOfPause({ delivery, row }: Found): Parking {
 }
 
 type Fate =
-  'over' | 'leased' | 'lapsed' | 'expired' | 'early' | 'far' | 'paused' | 'nearly resumed' | 'suspect' | 'claimable';
+  | 'over'
+  | 'leased'
+  | 'lapsed'
+  | 'expired'
+  | 'early'
+  | 'far'
+  | 'paused'
+  | 'nearly resumed'
+  | 'behind'
+  | 'suspect'
+  | 'claimable';
 
 function fateOf(row: Unwon, now: number, alone: boolean): Fate {
   if (isFinal(row.state)) return 'over';
@@ -104,6 +116,7 @@ function fateOf(row: Unwon, now: number, alone: boolean): Fate {
   if (row.expires_at !== null && row.expires_at <= now && row.started_at === null) return 'expired';
   if (row.due_at > now) return row.due_at - now <= TICK_HORIZON_SECONDS * 1_000 ? 'early' : 'far';
   if (row.paused !== 0) return (row.paused_until ?? Infinity) - now <= NEAR_MS ? 'nearly resumed' : 'paused';
+  if (row.ahead !== null && row.ahead.running + row.ahead.waiting > 0) return 'behind';
   return row.lost > 0 && !alone ? 'suspect' : 'claimable';
 }
 

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import type { Envelope } from '../core/envelope.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { STATES, type State } from '../core/states.ts';
+import { turnOf } from './overlap.ts';
 
 /** `sentAt`: when its message is handed out; null where it is owed one. */
 export interface NewRow {
@@ -15,11 +16,12 @@ export interface NewRow {
 
 const INSERT = `
 INSERT INTO jobs (id, v, task, queue, state, priority, input, options, tags, source, parent_id, retry_of,
-                  created_at, due_at, expires_at, sent_at, input_key, input_bytes, revised)
+                  created_at, due_at, expires_at, sent_at, input_key, input_bytes, revised, schedule, turn)
 SELECT value ->> 0, value ->> 14, value ->> 1, value ->> 2,
        iif((value ->> 3) > ?2, 'SCHEDULED', 'PENDING'),
        value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10,
-       value ->> 11, value ->> 3, value ->> 12, value ->> 13, value ->> 15, value ->> 16, value ->> 17
+       value ->> 11, value ->> 3, value ->> 12, value ->> 13, value ->> 15, value ->> 16, value ->> 17,
+       value ->> 18, value ->> 19
 FROM json_each(?1)
 WHERE true`;
 
@@ -35,9 +37,9 @@ export function insertJobs(rows: readonly NewRow[], now: number): Statement {
   };
 }
 
-/** One row that is made only while `condition` holds; for follow-ups written with what they follow from. */
-export function insertJobIf(
-  row: NewRow,
+/** Rows that are made only while `condition` holds for each; for what is written with what it follows from. */
+export function insertJobsIf(
+  rows: readonly NewRow[],
   now: number,
   condition: string,
   params: readonly (string | number)[],
@@ -45,7 +47,7 @@ export function insertJobIf(
   return {
     name: 'accept',
     sql: `${INSERT} AND ${condition} ON CONFLICT (id) DO NOTHING RETURNING id`,
-    params: [JSON.stringify([columns(row)]), now, ...params],
+    params: [JSON.stringify(rows.map(columns)), now, ...params],
   };
 }
 
@@ -85,6 +87,8 @@ function columns({ envelope: job, sentAt, revised }: NewRow): readonly (string |
     job.v === 1 ? null : job.inputKey,
     job.v === 1 ? null : job.inputBytes,
     revised === true ? 1 : 0,
+    job.options.schedule?.name ?? null,
+    turnOf(job.options.schedule),
   ];
 }
 

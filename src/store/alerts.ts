@@ -20,25 +20,24 @@ export interface Alert {
   readonly detail: Readonly<Record<string, Json>>;
 }
 
-/** Opens an alert under `id`, or counts the one that is open and says anew what is wrong. Returns its id and how often. */
-export function raiseAlert(id: string, alert: Alert, now: number): Statement {
+/** Of the row that is returned: `times` 1 says that it has just been opened. */
+const NOTICED = `ON CONFLICT (kind, target) WHERE resolved_at IS NULL DO UPDATE SET severity = excluded.severity,
+  message = excluded.message, detail = excluded.detail, seen_at = excluded.seen_at, times = times + 1
+RETURNING kind, target, severity, message, times`;
+
+/** Opens each alert under its id, or counts the one that is open and says anew what is wrong. `condition`: of its target. */
+export function raiseAlerts(
+  alerts: readonly (Alert & { readonly id: string })[],
+  now: number,
+  condition = 'true',
+): Statement {
   return {
     name: 'alert',
     sql: `INSERT INTO alerts (id, v, kind, target, severity, message, detail, opened_at, seen_at, times)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 1)
-ON CONFLICT (kind, target) WHERE resolved_at IS NULL DO UPDATE SET severity = excluded.severity,
-  message = excluded.message, detail = excluded.detail, seen_at = excluded.seen_at, times = times + 1
-RETURNING id, times`,
-    params: [
-      id,
-      ROW_VERSION,
-      alert.kind,
-      alert.target,
-      alert.severity,
-      alert.message,
-      JSON.stringify(alert.detail),
-      now,
-    ],
+SELECT value ->> 'id', ${String(ROW_VERSION)}, value ->> 'kind', value ->> 'target', value ->> 'severity',
+  value ->> 'message', value -> 'detail', ?2, ?2, 1
+FROM json_each(?1) WHERE ${condition} ${NOTICED}`,
+    params: [JSON.stringify(alerts), now],
   };
 }
 

@@ -15,7 +15,17 @@ export interface Deed {
   readonly at: number;
   /** Owner of the key. */
   readonly actor: string;
-  readonly action: 'queue.paused' | 'queue.resumed' | 'queue.purged' | 'jobs.revoked';
+  readonly action:
+    | 'queue.paused'
+    | 'queue.resumed'
+    | 'queue.purged'
+    | 'jobs.revoked'
+    | 'schedule.created'
+    | 'schedule.changed'
+    | 'schedule.paused'
+    | 'schedule.resumed'
+    | 'schedule.deleted'
+    | 'schedule.backfilled';
   readonly target: string;
   readonly detail: Readonly<Record<string, Json>>;
 }
@@ -23,6 +33,11 @@ export interface Deed {
 /** Belongs into the transaction that does it. */
 export function recordDeed(deed: Deed): Statement {
   return record(deed, `?7`, []);
+}
+
+/** Right after the statement that does it: nothing is recorded where that changed nothing. */
+export function recordDeedIfDone(deed: Deed): Statement {
+  return record(deed, `?7`, [], 'changes() > 0');
 }
 
 /** A purge and how much it found, in the transaction that begins it and before its first effect. */
@@ -42,10 +57,16 @@ export function recordRevocation(deed: Deed, ids: readonly string[], { waiting, 
   return record(deed, `json_patch(?7, ${found})`, [JSON.stringify(ids), Number(waiting), Number(running)]);
 }
 
-function record({ id, at, actor, action, target, detail }: Deed, said: string, params: Statement['params']): Statement {
+function record(
+  { id, at, actor, action, target, detail }: Deed,
+  said: string,
+  params: Statement['params'],
+  condition = 'true',
+): Statement {
   return {
     name: 'audit',
-    sql: `INSERT INTO audit_log (id, v, at, actor, action, target, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ${said})`,
+    sql: `INSERT INTO audit_log (id, v, at, actor, action, target, detail)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ${said} WHERE ${condition}`,
     params: [id, ROW_VERSION, at, actor, action, target, JSON.stringify(detail), ...params],
   };
 }

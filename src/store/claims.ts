@@ -5,6 +5,7 @@ import { LEASE_MS, MAX_LOST } from '../core/limits.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { FINAL_SQL, STATES, guard, target, type State } from '../core/states.ts';
 import { isPaused, pauseColumns } from './queue-controls.ts';
+import { ahead, aheadColumn, isBehind } from './overlap.ts';
 import { REVISION, revision, type AttemptRecord, type JobError } from './rows.ts';
 
 /**
@@ -21,7 +22,7 @@ export function claimJobs(ids: readonly string[], token: string, now: number, al
   state = ${target('claim')}, claim_token = ?2, started_at = ?3, waiting_for = NULL, parked_for = NULL
 WHERE id IN (SELECT value FROM json_each(?1)) AND finished_at IS NULL AND (
   (${guard('claim')} AND due_at <= ?3 AND (expires_at IS NULL OR expires_at > ?3 OR started_at IS NOT NULL)
-    AND (lost = 0 OR ?4) AND NOT ${isPaused('jobs.queue', '?3')})
+    AND (lost = 0 OR ?4) AND NOT ${isPaused('jobs.queue', '?3')} AND NOT ${isBehind('?3')})
   OR (state = ${target('claim')} AND claim_token = ?2)
 )
 RETURNING id, attempt, claim, input_key, input_bytes, ${REVISION} AS revision`,
@@ -52,6 +53,7 @@ export function selectUnwon(ids: readonly string[], now: number): Statement {
     name: 'unwon',
     sql: `SELECT id, state, claim, lost, due_at, expires_at, sent_at, lease_until, started_at,
   ${pauseColumns('?2')},
+  ${aheadColumn('?2')},
   ${REVISION} AS revision
 FROM jobs WHERE id IN (SELECT value FROM json_each(?1))`,
     params: [JSON.stringify(ids), now],
@@ -71,6 +73,8 @@ const unwonRow = z
     started_at: z.number().nullable(),
     paused: z.int(),
     paused_until: z.number().nullable(),
+    /** Of a run of a schedule that may have to wait for others. */
+    ahead,
     /** The whole job where a later call has changed it. */
     revision,
   })

@@ -6,7 +6,7 @@ import { guard, STATES, target } from '../core/states.ts';
 import { MATCHES, matchParams, type JobFilter } from './reads.ts';
 
 /** SQL: the row of a waiting job is that of one cancelled at the instant bound as `now`. */
-function cancelled(now: string, code: string, message: string): string {
+export function cancelled(now: string, code: string, message: string): string {
   return `state = ${target('revoke')}, finished_at = ${now}, waiting_for = NULL,
   error = json_object('code', '${code}', 'message', '${message}', 'fingerprint', '')`;
 }

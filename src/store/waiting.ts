@@ -4,6 +4,7 @@ import type { Statement } from '../core/ports.ts';
 import { guard, target } from '../core/states.ts';
 import { isPaused, PAUSE } from './queue-controls.ts';
 import { ENVELOPE_COLUMNS } from './rows.ts';
+import { isBehind, OVERLAP } from './overlap.ts';
 
 /** Ends jobs past `expires` that were never started. */
 export function expireJobs(ids: readonly string[], now: number): Statement {
@@ -52,14 +53,14 @@ export interface Park {
   readonly id: string;
   readonly claim: number;
   readonly sentAt: number | null;
-  /** {@link PAUSE}, or the name of a lock. */
+  /** {@link PAUSE}, {@link OVERLAP}, or the name of a lock. */
   readonly parkedFor: string;
   readonly reason: string;
 }
 
 /**
  * Parks jobs and returns the ids of those that are: not one that was claimed or woken since it was read, nor one whose
- * queue is no longer paused. Their messages may be acked.
+ * queue is no longer paused, nor one whose turn has come. Their messages may be acked.
  */
 export function parkJobs(parks: readonly Park[], now: number): Statement {
   return {
@@ -69,6 +70,7 @@ FROM (SELECT value ->> 'id' AS id, value ->> 'claim' AS claim, value ->> 'sentAt
              value ->> 'parkedFor' AS parked_for, value ->> 'reason' AS reason FROM json_each(?1)) AS park
 WHERE jobs.id = park.id AND jobs.claim = park.claim AND jobs.sent_at IS park.sent_at AND finished_at IS NULL
   AND ${guard('claim')} AND (park.parked_for <> '${PAUSE}' OR ${isPaused('jobs.queue', '?2')})
+  AND (park.parked_for <> '${OVERLAP}' OR ${isBehind('?2')})
 RETURNING jobs.id`,
     params: [JSON.stringify(parks), now],
   };

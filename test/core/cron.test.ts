@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { calendarOf } from '../../src/core/cron.ts';
-import { MAX_CRON_CHARS } from '../../src/core/limits.ts';
+import { MAX_CRON_CHARS } from '../../src/core/limits-schedules.ts';
 import { somePattern } from './patterns.ts';
 import { duesInUtc, matcher, ruleOf, EVERY_HOUR } from './wall-clock.ts';
 
@@ -88,7 +88,7 @@ describe('what is no cron pattern', () => {
     ['*/0 * * * *', 'the minute is "*/0".'],
     ['*/90 * * * *', 'the minute is "*/90".'],
     ['5/15 * * * *', 'the minute is "5/15".'],
-    ['30-10 * * * *', 'the minute is "30-10".'],
+    ['30-10 * * * *', 'the minute is "30-10". It may be 0–59; a range upwards (1-5), a list'],
     ['1.5 * * * *', 'the minute is "1.5".'],
     ['-1 * * * *', 'the minute is "-1".'],
     ['1,,2 * * * *', 'the minute is "1,,2".'],

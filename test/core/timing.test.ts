@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { MAX_EVERY_MS, MIN_EVERY_MS } from '../../src/core/limits.ts';
+import { MAX_EVERY_MS, MIN_EVERY_MS } from '../../src/core/limits-schedules.ts';
 import {
+  formatEvery,
   latestDues,
   nextDue,
   nextDues,
@@ -56,6 +57,12 @@ describe('the time of a schedule', () => {
 });
 
 describe('an interval as text', () => {
+  it('is written as the shortest text that is read as the same', () => {
+    expect([30_000, 300_000, 5_400_000, 93_784_000].map(formatEvery)).toEqual(['30s', '5m', '1h30m', '1d2h3m4s']);
+    const some = fc.integer({ min: 1, max: MAX_EVERY_MS / SECOND_MS }).map((seconds) => seconds * SECOND_MS);
+    fc.assert(fc.property(some, (everyMs) => parseEvery(formatEvery(everyMs)) === everyMs));
+  });
+
   it('is so many days, hours, minutes and seconds, or a number of seconds', () => {
     expect(parseEvery('30s')).toBe(30_000);
     expect(parseEvery('5m')).toBe(300_000);

@@ -25,6 +25,7 @@ import { findJob } from '../../src/jobs/inspect.ts';
 import { createRegistry } from '../../src/jobs/registry.ts';
 import { readCall } from '../../src/jobs/request.ts';
 import { createIsolate, createRuntime, type Runtime, type Watchdog } from '../../src/jobs/runtime.ts';
+import type { CodeSchedule } from '../../src/jobs/schedule.ts';
 import type { Task } from '../../src/jobs/task.ts';
 import type { JobRow } from '../../src/store/rows.ts';
 import { d1Database, type StatementCounts } from '../../src/store/d1.ts';
@@ -287,6 +288,8 @@ export class Bench {
   constructor(
     options: {
       tasks?: readonly Task[];
+      /** None of the code's, so that no tick fires what a test knows nothing of. */
+      schedules?: readonly CodeSchedule[];
       clock?: HeldClock | FastClock;
       idleRepairs?: boolean;
       settings?: Partial<Pick<Env, Setting>>;
@@ -299,7 +302,13 @@ export class Bench {
     const registry = createRegistry([...tasks, ...debugTasks, ...(options.tasks ?? [])]);
     const isolate = createIsolate();
     this.db = new FaultyDatabase(d1Database(bindings.DB, this.counts, isolate.size));
-    const platform = createRuntime(bindings, { waitUntil: () => undefined }, registry, isolate);
+    const platform = createRuntime(
+      bindings,
+      { waitUntil: () => undefined },
+      registry,
+      isolate,
+      options.schedules ?? [],
+    );
     const rt = {
       ...platform,
       db: this.db,
@@ -403,6 +412,8 @@ export async function emptyDatabase(): Promise<void> {
     'uses',
     'queue_controls',
     'audit_log',
+    'schedules',
+    'firings',
     'alerts',
   ];
   await env.DB.batch(tables.map((table) => env.DB.prepare(`DELETE FROM ${table}`)));

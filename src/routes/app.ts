@@ -18,6 +18,7 @@ import { DATABASE_SILENT, problem } from './problems.ts';
 import { asksInBody } from './query.ts';
 import { queueRoutes } from './queues.ts';
 import { revokeRoutes } from './revoke.ts';
+import { scheduleRoutes } from './schedules.ts';
 import { streamRoutes } from './stream.ts';
 import { listTasks } from './tasks.ts';
 import { receiveWebhook } from './webhooks.ts';
@@ -44,6 +45,7 @@ export function createApp(runtimeOf: (env: Env, context: ExecutionContext) => Ru
   closed.route('/api/v1/jobs', jobRoutes);
   closed.route('/api/v1/jobs', revokeRoutes);
   closed.route('/api/v1/queues', queueRoutes);
+  closed.route('/api/v1/schedules', scheduleRoutes);
   closed.get('/api/v1/alerts', needs('jobs:read'), listAlerts);
   closed.get('/api/v1/audit', needs('admin'), listAudit);
   closed.route('/api/v1/jobs', streamRoutes);

@@ -1,9 +1,11 @@
 // Reading what a request carries: counted as it arrives, whatever its headers say, and parsed with nothing trusted.
 
+import { z } from 'zod';
 import { within } from '../core/deadline.ts';
 import { parseJson, type Json } from '../core/json.ts';
 import { DRAIN_DEADLINE_MS, DRAIN_IDLE_MS } from '../core/limits.ts';
 import type { Clock } from '../core/ports.ts';
+import { faultsOf } from '../jobs/request.ts';
 import type { Failure } from './problems.ts';
 
 export type Read<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly failure: Failure };
@@ -93,4 +95,15 @@ export async function readOptionalJson(request: Request, limitBytes: number, clo
 
 function refuse(failure: Failure): Read<never> {
   return { ok: false, failure };
+}
+
+/** The members of a body by their schema; what is unknown is refused. */
+export function readMembers<Shape extends z.ZodRawShape>(
+  body: Read<Json>,
+  shape: Shape,
+): Read<z.infer<z.ZodObject<Shape>>> {
+  if (!body.ok) return body;
+  const parsed = z.strictObject(shape).safeParse(body.value);
+  if (parsed.success) return { ok: true, value: parsed.data };
+  return { ok: false, failure: { kind: 'invalid', errors: faultsOf(parsed.error) } };
 }

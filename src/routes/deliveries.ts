@@ -4,7 +4,7 @@ import { Hono, type Context } from 'hono';
 import { z } from 'zod';
 import { within } from '../core/deadline.ts';
 import { isId, newId } from '../core/ids.ts';
-import { formatInstant } from '../core/instant.ts';
+import { formatInstant, instant } from '../core/instant.ts';
 import { PAYLOAD_DEADLINE_MS } from '../core/limits.ts';
 import { isFinal } from '../core/states.ts';
 import { query as select } from '../jobs/database.ts';
@@ -29,7 +29,7 @@ import { envelopeOf } from './intake.ts';
 import { answerEnqueued } from './jobs.ts';
 import { statusUrl } from '../jobs/job-json.ts';
 import { PAYLOAD_SILENT, problem, type Failure } from './problems.ts';
-import { instant, page, readQuery } from './query.ts';
+import { page, readQuery } from './query.ts';
 
 const NO_DELIVERY: Failure = { kind: 'not_found', what: 'delivery with this id' };
 

@@ -147,7 +147,8 @@ function batchItem(enqueued: Enqueued): Record<string, unknown> {
   }
 }
 
-function withHeaderKey(request: Checked<JobRequest>, header: string | undefined): Checked<JobRequest> {
+/** The call under the key of the header `Idempotency-Key`, where there is one. */
+export function withHeaderKey(request: Checked<JobRequest>, header: string | undefined): Checked<JobRequest> {
   if (!request.ok || header === undefined) return request;
   const fault = (message: string): Checked<JobRequest> => ({
     ok: false,
@@ -164,7 +165,8 @@ function withHeaderKey(request: Checked<JobRequest>, header: string | undefined)
   return withKey(request.value, header);
 }
 
-function failureOf({ kind, faults }: Checked<JobRequest> & { ok: false }): Failure {
+/** How a call that may not be accepted is refused. */
+export function failureOf({ kind, faults }: Checked<unknown> & { ok: false }): Failure {
   const detail = faults.map(({ path, message }) => `${path} ${message}`).join('; ');
   return kind === 'too_large' ? { kind, detail, errors: faults } : { kind, errors: faults };
 }

@@ -4,7 +4,7 @@ import type { Context } from 'hono';
 import { createMiddleware } from 'hono/factory';
 import { z } from 'zod';
 import { isId } from '../core/ids.ts';
-import { parseInstant } from '../core/instant.ts';
+import { instant } from '../core/instant.ts';
 import { DEFAULT_PAGE, MAX_FAULTS, MAX_PAGE } from '../core/limits.ts';
 import { STATES } from '../core/states.ts';
 import { faultsOf, queueName } from '../jobs/request.ts';
@@ -13,13 +13,6 @@ import type { Read } from './body.ts';
 import { problem } from './problems.ts';
 
 const id = z.string().refine(isId, 'is no id');
-export const instant = z.string().transform((text, context) => {
-  const at = parseInstant(text);
-  if (at !== undefined) return at;
-  context.addIssue({ code: 'custom', message: `${JSON.stringify(text)} is no ISO 8601 instant with a zone` });
-  return z.NEVER;
-});
-
 export const page = {
   limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(DEFAULT_PAGE),
   cursor: id.optional(),
@@ -51,13 +44,14 @@ export function pageOfNames<Name extends string>(
 }
 
 /**
- * Refuses a POST that asks for something in its query. Nobody would read it there: `?dry_run=true` would revoke in earnest,
- * and a pause `?until=60` would have no end.
+ * Refuses a POST or PATCH that asks for something in its query. Nobody would read it there: `?dry_run=true` would revoke in
+ * earnest, and a pause `?until=60` would have no end.
  */
 export const asksInBody = createMiddleware<App>(async (c, next) => {
-  const names = c.req.method === 'POST' ? Object.keys(c.req.query()) : [];
+  const { method } = c.req;
+  const names = method === 'POST' || method === 'PATCH' ? Object.keys(c.req.query()) : [];
   if (names.length === 0) return next();
-  const message = 'is unknown here: what a POST asks for goes into its body';
+  const message = `is unknown here: what a ${method} asks for goes into its body`;
   return problem({ kind: 'invalid', errors: names.slice(0, MAX_FAULTS).map((path) => ({ path, message })) });
 });
 

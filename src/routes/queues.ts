@@ -3,17 +3,16 @@
 import { Hono, type Context } from 'hono';
 import { z } from 'zod';
 import { formatInstant } from '../core/instant.ts';
-import type { Json } from '../core/json.ts';
 import { MAX_BODY_BYTES, MAX_COUNTED } from '../core/limits.ts';
 import { wakeResumed } from '../cron/resumed.ts';
 import { logError } from '../jobs/log.ts';
 import { lookAtQueues, pause, purge, resume, type QueueStand } from '../jobs/queue-control.ts';
-import { faultsOf, instantOf, when } from '../jobs/request.ts';
+import { instantOf, when } from '../jobs/request.ts';
 import type { Runtime } from '../jobs/runtime.ts';
 import { QUEUE_NAMES, QUEUES, resolveQueue, type QueueName } from '../queues.ts';
 import type { App } from './app.ts';
 import { needs } from './auth.ts';
-import { readOptionalJson, type Read } from './body.ts';
+import { readMembers, readOptionalJson } from './body.ts';
 import { problem, type Failure } from './problems.ts';
 import { namedPage, pageOfNames, readQuery } from './query.ts';
 
@@ -33,7 +32,7 @@ queueRoutes.post('/:name/pause', needs('admin'), async (c) => {
   const rt = c.get('rt');
   const queue = resolveQueue(c.req.param('name'));
   if (queue === undefined) return problem(NO_QUEUE);
-  const body = read(await readOptionalJson(c.req.raw, MAX_BODY_BYTES, rt.clock), { until: when.nullish() });
+  const body = readMembers(await readOptionalJson(c.req.raw, MAX_BODY_BYTES, rt.clock), { until: when.nullish() });
   if (!body.ok) return problem(body.failure);
   const now = rt.clock.now();
   const { until: given } = body.value;
@@ -47,7 +46,7 @@ queueRoutes.post('/:name/resume', needs('admin'), async (c) => {
   const rt = c.get('rt');
   const queue = resolveQueue(c.req.param('name'));
   if (queue === undefined) return problem(NO_QUEUE);
-  const body = read(await readOptionalJson(c.req.raw, MAX_BODY_BYTES, rt.clock), {});
+  const body = readMembers(await readOptionalJson(c.req.raw, MAX_BODY_BYTES, rt.clock), {});
   if (!body.ok) return problem(body.failure);
   await resume(rt, queue, c.get('principal').owner);
   return answer(c, queue, { woken: await wakeNow(rt, queue) });
@@ -58,7 +57,7 @@ queueRoutes.post('/:name/purge', needs('admin'), async (c) => {
   const name = c.req.param('name');
   const queue = resolveQueue(name);
   if (queue === undefined) return problem(NO_QUEUE);
-  const body = read(await readOptionalJson(c.req.raw, MAX_BODY_BYTES, rt.clock), { confirm: z.string() });
+  const body = readMembers(await readOptionalJson(c.req.raw, MAX_BODY_BYTES, rt.clock), { confirm: z.string() });
   if (!body.ok) return problem(body.failure);
   const { confirm } = body.value;
   if (confirm !== name && confirm !== queue) {
@@ -75,13 +74,6 @@ async function wakeNow(rt: Runtime, queue: QueueName): Promise<number | null> {
     logError('resume.not_woken', error, { queue });
     return null;
   }
-}
-
-function read<Shape extends z.ZodRawShape>(body: Read<Json>, shape: Shape): Read<z.infer<z.ZodObject<Shape>>> {
-  if (!body.ok) return body;
-  const parsed = z.strictObject(shape).safeParse(body.value);
-  if (parsed.success) return { ok: true, value: parsed.data };
-  return { ok: false, failure: { kind: 'invalid', errors: faultsOf(parsed.error) } };
 }
 
 function fault(path: string, message: string): Failure {

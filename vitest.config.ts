@@ -41,7 +41,7 @@ export default defineConfig({
         test: {
           name: 'worker',
           include: ['test/{jobs,store,durable,consumers,cron,routes,webhooks,tasks,providers,faults}/**/*.test.ts'],
-          exclude: ['test/faults/sim/**'],
+          exclude: ['test/faults/sim/**', 'test/faults/{schedules,nights}.test.ts'],
           setupFiles: ['test/worker/migrate.ts'],
           globalSetup: ['test/worker/outside.ts'],
         },
@@ -49,7 +49,7 @@ export default defineConfig({
       {
         test: {
           name: 'sim',
-          include: ['test/faults/sim/**/*.test.ts'],
+          include: ['test/faults/sim/**/*.test.ts', 'test/faults/{schedules,nights}.test.ts'],
           environment: 'node',
         },
       },

@@ -36,7 +36,7 @@ export function untilConverged(world: World): () => boolean {
 
 /** Whether anything is still to come of what was accepted. */
 function isUnfinished(world: World): boolean {
-  if (world.busy > 0 || world.ledger.open > 0) return true;
+  if (world.busy > 0 || world.ledger.open > 0 || world.agenda.isOpen) return true;
   for (const id of world.acceptedIds) {
     const row = world.ledger.row(id);
     if (row === undefined || !isOver(row.state)) return true;

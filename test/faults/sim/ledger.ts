@@ -85,6 +85,13 @@ export class Ledger {
           break;
         case 'letter-changed':
           this.#letterChanged(change.row);
+          break;
+        // See agenda.ts.
+        case 'schedule-made':
+        case 'schedule-changed':
+        case 'schedule-deleted':
+        case 'firing-made':
+        case 'firing-changed':
       }
     }
     for (const change of changes) if (change.kind === 'letter-made') this.#checkLetter(change.row);

@@ -4,10 +4,11 @@
 import { registerHooks } from 'node:module';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { MIGRATIONS, SCHEDULE_MUTANTS } from './schedule-mutants.ts';
 
 export interface Mutant {
   readonly name: string;
-  /** Below src/. */
+  /** Below src/, or a migration. */
   readonly file: string;
   readonly find: string;
   readonly replace: string;
@@ -251,12 +252,24 @@ export const MUTANTS: readonly Mutant[] = [
     find: 'return old ? accepted(rt, envelope, true)',
     replace: 'return old || true ? accepted(rt, envelope, true)',
   },
+  ...SCHEDULE_MUTANTS,
 ];
+
+let migration: Mutant | undefined;
+
+/** The text of a migration, without the guard that a mutant of it has taken out. */
+export function migrationOf(file: string, text: string): string {
+  return migration?.file === `${MIGRATIONS}${file}` ? withoutGuard(migration, text) : text;
+}
 
 /** Loads src/ with one guard taken out. Call it before anything of src/ is imported. */
 export function installMutant(name: string): void {
   const mutant = MUTANTS.find((each) => each.name === name);
   if (mutant === undefined) throw new Error(`There is no mutant ${name}.`);
+  if (mutant.file.startsWith(MIGRATIONS)) {
+    migration = mutant;
+    return;
+  }
   const mutated = pathToFileURL(join(SRC, mutant.file)).href;
   registerHooks({
     load: (url, context, nextLoad) => {

@@ -27,6 +27,7 @@ export function judge(world: World): void {
     judgeSecret(world, known);
   }
   judgeRequeues(world);
+  world.agenda.judge();
   judgeAlert(world);
 }
 
@@ -44,7 +45,7 @@ function judgeAcceptance(world: World): void {
   }
   const firsts = new Map<number, string>();
   for (const { n, row } of world.ledger.jobs.values()) {
-    if (row.retry_of !== null) continue;
+    if (row.retry_of !== null || row.schedule !== null) continue;
     const other = firsts.get(n);
     if (other !== undefined) world.violate('conservation', row.id, `job ${String(n)} has another row, ${other}`);
     firsts.set(n, row.id);

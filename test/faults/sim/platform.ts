@@ -43,9 +43,10 @@ function trigger(world: World, minute: number): void {
   const { timeline, faults, random } = world;
   timeline.at(world.start + minute * 60_000 + random.between(0, 1_500), () => {
     trigger(world, minute + 1);
-    if (faults.strikes('tick.missing')) return;
+    const also = world.fateOfTick();
+    if (faults.strikes('tick.missing') || also === 'missing') return;
     const late = faults.strikes('tick.late') ? random.between(1, 300) * 1_000 : 0;
-    const times = faults.strikes('tick.doubled') ? 2 : 1;
+    const times = faults.strikes('tick.doubled') || also === 'doubled' ? 2 : 1;
     for (let time = 0; time < times; time += 1) {
       timeline.after(late + time * random.between(0, 5_000), () => void callTick(world));
     }

@@ -48,6 +48,9 @@ describe('the simulator', () => {
     'letter-not-guarded',
     'requeue-not-guarded',
     'no-lease-recovery',
+    'claim-beside-another-run',
+    'end-lets-nobody-run',
+    'change-leaves-the-old',
   ])('turns red without a guard: %s', { timeout: 3 * MINUTE_MS }, async (mutant) => {
     const { code, output } = await simulate('--seeds', '300', '--lines', '0', '--mutant', mutant);
     expect(output).toMatch(/^seed \d+ broke /m);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { DatabaseError, type Answer, type Row, type Statement } from '../../../src/core/ports.ts';
 import type { State } from '../../../src/core/states.ts';
+import { migrationOf } from './mutants.ts';
 
 const MIGRATIONS = join(import.meta.dirname, '../../../migrations');
 
@@ -31,6 +32,31 @@ export interface JobSeen {
   readonly result: string | null;
   readonly error: string | null;
   readonly attempts: string;
+  readonly schedule: string | null;
+  readonly turn: number;
+  readonly parked_for: string | null;
+}
+
+/** A row of `schedules`, as far as the simulator looks at it. */
+export interface ScheduleSeen {
+  readonly name: string;
+  readonly options: string;
+  readonly cron: string | null;
+  readonly every_ms: number | null;
+  readonly ends_at: number | null;
+  readonly catch_up: string;
+  readonly catch_up_most: number;
+  readonly paused_at: number | null;
+  readonly revision: number;
+  readonly decided_until: number;
+  readonly next_at: number | null;
+}
+
+export interface FiringSeen {
+  readonly schedule: string;
+  readonly due_at: number;
+  readonly outcome: string;
+  readonly job_id: string | null;
 }
 
 export interface LetterSeen {
@@ -62,15 +88,35 @@ const JOB_COLUMNS = [
   'result',
   'error',
   'attempts',
+  'schedule',
+  'turn',
+  'parked_for',
 ] as const satisfies readonly (keyof JobSeen)[];
 const LETTER_COLUMNS = ['id', 'job_id', 'requeues', 'requeued_as'] as const satisfies readonly (keyof LetterSeen)[];
+const SCHEDULE_COLUMNS = [
+  'name',
+  'options',
+  'cron',
+  'every_ms',
+  'ends_at',
+  'catch_up',
+  'catch_up_most',
+  'paused_at',
+  'revision',
+  'decided_until',
+  'next_at',
+] as const satisfies readonly (keyof ScheduleSeen)[];
+const FIRING_COLUMNS = ['schedule', 'due_at', 'outcome', 'job_id'] as const satisfies readonly (keyof FiringSeen)[];
 
 export type Change =
   | { readonly kind: 'job-made'; readonly row: JobSeen }
   | { readonly kind: 'job-changed'; readonly row: JobSeen }
   | { readonly kind: 'job-deleted'; readonly id: string }
   | { readonly kind: 'letter-made'; readonly row: LetterSeen }
-  | { readonly kind: 'letter-changed'; readonly row: LetterSeen };
+  | { readonly kind: 'letter-changed'; readonly row: LetterSeen }
+  | { readonly kind: 'schedule-made' | 'schedule-changed'; readonly row: ScheduleSeen }
+  | { readonly kind: 'schedule-deleted'; readonly name: string }
+  | { readonly kind: 'firing-made' | 'firing-changed'; readonly row: FiringSeen };
 
 /** What took effect together. */
 export interface Committed {
@@ -83,6 +129,8 @@ interface Prepared {
   readonly returnsRows: boolean;
 }
 
+const TABLES = ['jobs', 'dead_letters', 'marks', 'queue_controls', 'audit_log', 'alerts', 'schedules', 'firings'];
+
 export class Sqlite {
   readonly #db = new DatabaseSync(':memory:');
   readonly #prepared = new Map<string, Prepared>();
@@ -90,14 +138,27 @@ export class Sqlite {
 
   constructor() {
     // Otherwise statements that write keep their journals in files.
-
-    for (const file of readdirSync(MIGRATIONS).sort()) this.#db.exec(readFileSync(join(MIGRATIONS, file), 'utf8'));
+    this.#db.exec('PRAGMA temp_store = MEMORY');
+    for (const file of readdirSync(MIGRATIONS).sort()) {
+      this.#db.exec(migrationOf(file, readFileSync(join(MIGRATIONS, file), 'utf8')));
+    }
     // The net under the guards of the code: it is the guards that are tried here.
     this.#db.exec('DROP TRIGGER IF EXISTS jobs_final_is_final');
     this.#watch('jobs', 'INSERT', 'job-made', JOB_COLUMNS);
     this.#watch('jobs', 'UPDATE', 'job-changed', JOB_COLUMNS);
     this.#watch('dead_letters', 'INSERT', 'letter-made', LETTER_COLUMNS);
     this.#watch('dead_letters', 'UPDATE', 'letter-changed', LETTER_COLUMNS);
+    this.#watch('schedules', 'INSERT', 'schedule-made', SCHEDULE_COLUMNS);
+    this.#watch('schedules', 'UPDATE', 'schedule-changed', SCHEDULE_COLUMNS);
+    this.#watch('firings', 'INSERT', 'firing-made', FIRING_COLUMNS);
+    this.#watch('firings', 'UPDATE', 'firing-changed', FIRING_COLUMNS);
+    this.#db.function('schedule_deleted', (name) => {
+      this.#changes.push({ kind: 'schedule-deleted', name: String(name) });
+      return null;
+    });
+    this.#db.exec(
+      'CREATE TEMP TRIGGER watch_ends AFTER DELETE ON main.schedules BEGIN SELECT schedule_deleted(old.name); END',
+    );
     this.#db.function('job_deleted', (id) => {
       this.#changes.push({ kind: 'job-deleted', id: String(id) });
       return null;
@@ -107,14 +168,14 @@ export class Sqlite {
 
   /** Empty tables; what was prepared stays. */
   reset(): void {
-    for (const table of ['jobs', 'dead_letters', 'marks', 'queue_controls', 'audit_log', 'alerts'])
-      this.#db.exec(`DELETE FROM ${table}`);
+    for (const table of TABLES) this.#db.exec(`DELETE FROM ${table}`);
     this.#changes = [];
   }
 
-  /** How many alerts are open. */
+  /** How many alerts are open that the trigger has stopped. */
   get openAlerts(): number {
-    return Number(this.#db.prepare('SELECT count(*) AS n FROM alerts WHERE resolved_at IS NULL').get()?.['n']);
+    const sql = `SELECT count(*) AS n FROM alerts WHERE kind = 'cron_stopped' AND resolved_at IS NULL`;
+    return Number(this.#db.prepare(sql).get()?.['n']);
   }
 
   /** Runs all of them or none. Throws a DatabaseError. */
@@ -152,7 +213,7 @@ export class Sqlite {
   #watch(
     table: string,
     event: string,
-    kind: 'job-made' | 'job-changed' | 'letter-made' | 'letter-changed',
+    kind: Exclude<Change['kind'], 'job-deleted' | 'schedule-deleted'>,
     columns: readonly string[],
   ): void {
     const name = kind.replace('-', '_');

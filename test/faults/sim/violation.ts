@@ -22,6 +22,8 @@ export type Invariant =
   | 'tick'
   | 'limit'
   | 'alert'
+  | 'schedule'
+  | 'overlap'
   | 'converge'
   | 'internal';
 

@@ -5,6 +5,7 @@ import type { Env } from '../../../src/env.ts';
 import type { Registry } from '../../../src/jobs/registry.ts';
 import type { Runtime } from '../../../src/jobs/runtime.ts';
 import type { Job } from '../../../src/jobs/task.ts';
+import { Agenda } from './agenda.ts';
 import { Broker } from './broker.ts';
 import { startClients } from './clients.ts';
 import { untilConverged } from './convergence.ts';
@@ -22,7 +23,9 @@ import { Stores } from './stores.ts';
 import { LIMITED_RATE, lockNameOf, registryOf } from './tasks.ts';
 import { Timeline } from './timeline.ts';
 import { clock, Trace } from './trace.ts';
-import type { Invariant, Violation } from './violation.ts';
+import { startSchedulers } from './schedulers.ts';
+import { drawTimetables, FIRST_TIMETABLE, type Timetable } from './timetables.ts';
+import type { Invariant, Violate, Violation } from './violation.ts';
 import { Watchdog } from './watchdog.ts';
 import { drawPlans, type Plan } from './workload.ts';
 
@@ -40,7 +43,9 @@ export class World {
   readonly random: Prng;
   readonly faults: Faults;
   readonly plans: readonly Plan[];
+  readonly timetables: readonly Timetable[];
   readonly ledger: Ledger;
+  readonly agenda: Agenda;
   readonly stores = new Stores();
   readonly limits = new Limits(this);
   readonly watchdog = new Watchdog(this);
@@ -61,6 +66,8 @@ export class World {
   readonly #callers = new WeakMap<Database, Invocation>();
   readonly #hooks = new Map<string, number>();
   readonly #slowMs: number;
+  /** Chance of what schedules bring with them. */
+  readonly #apart: Prng;
   #invocations = 0;
   #boot = 1;
 
@@ -74,9 +81,13 @@ export class World {
     const { weather } = this.faults;
     this.plans = drawPlans(random.fork(), weather, (this.faults.until - START) * 0.9);
     this.random = random.fork();
-    this.ledger = new Ledger((invariant, job, text) => {
+    this.#apart = new Prng(seed ^ 0x7ab1e);
+    this.timetables = drawTimetables(seed, START, this.faults.until - START);
+    const violate: Violate = (invariant, job, text) => {
       this.violate(invariant, job, text);
-    });
+    };
+    this.ledger = new Ledger(violate);
+    this.agenda = new Agenda(violate);
     this.#slowMs = weather === 'swarm' ? 1_500 : 400;
     this.#registry = registryOf(this);
     const local = weather === 'local';
@@ -94,6 +105,7 @@ export class World {
 
   async run(): Promise<void> {
     startClients(this);
+    startSchedulers(this, this.#apart.fork());
     startPlatform(this);
     this.timeline.at(this.faults.until, () => {
       this.faults.end();
@@ -116,6 +128,13 @@ export class World {
     return this.#sqlite.openAlerts;
   }
 
+  /** What becomes of a tick beside what else goes wrong, where there are schedules. */
+  fateOfTick(): 'comes' | 'missing' | 'doubled' {
+    if (!this.faults.on || this.timetables.length === 0 || this.faults.weather === 'calm') return 'comes';
+    const drawn = this.#apart.fraction();
+    return drawn < 0.2 ? 'missing' : drawn < 0.3 ? 'doubled' : 'comes';
+  }
+
   note(jobs: () => readonly string[], text: () => string): void {
     if (this.trace.on) this.trace.note(this.timeline.now, jobs(), text);
   }
@@ -130,7 +149,7 @@ export class World {
   }
 
   planOf(n: number): Plan {
-    const plan = this.plans[n];
+    const plan = this.plans[n] ?? this.timetables[n - FIRST_TIMETABLE]?.plan;
     if (plan === undefined) throw new Error(`There is no plan ${String(n)}.`);
     return plan;
   }
@@ -176,18 +195,32 @@ export class World {
     const ports = portsOf(this, caller);
     this.#callers.set(ports.db, caller);
     const { memory } = caller.isolate;
-    return { ...ports, registry: this.#registry, isolate: memory, env: {} as Env, waitUntil: () => undefined };
+    return {
+      ...ports,
+      registry: this.#registry,
+      schedules: [],
+      isolate: memory,
+      env: {} as Env,
+      waitUntil: () => undefined,
+    };
   }
 
   commit(statements: readonly Statement[], caller: Invocation): readonly Answer[] {
     const { answers, changes } = this.#sqlite.commit(statements);
     const names = statements.map(({ name }) => name);
     this.ledger.apply(changes, names, caller, this.timeline.now);
+    if (this.timetables.length > 0) this.agenda.apply(changes, this.timeline.now);
     for (const change of changes) this.#noteRow(change);
     return answers;
   }
 
   #noteRow(change: Change): void {
+    if (change.kind.startsWith('schedule') || change.kind.startsWith('firing')) {
+      this.note(
+        () => [],
+        () => `  ${change.kind}: ${JSON.stringify('row' in change ? change.row : change)}`,
+      );
+    }
     if (change.kind !== 'job-changed' && change.kind !== 'job-made') return;
     const { id, state, attempt, claim, lost, sent_at } = change.row;
     const sent = sent_at === null ? 'owed' : clock(sent_at - START);

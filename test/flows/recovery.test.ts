@@ -15,14 +15,12 @@ const github = new FakeGithub(HOOK);
 const mailgun = new FakeMailgun(DOMAIN);
 const servers: Listening[] = [];
 let product: Product | undefined;
-const up = Promise.withResolvers<Product>();
 /** Sent while there was nobody to take it in. */
 const whileStopped = randomUUID();
 
 beforeAll(async () => {
   github.sent(HOOK, { guid: whileStopped, at: Date.now() - HOUR, statusCode: 502 });
-  // The first tick asks before anybody was told that the product is ready.
-  github.send = async (guid) => deliver(await up.promise, guid);
+  github.send = async (guid) => deliver(running(), guid);
   mailgun.happened(DOMAIN, mailEvent('lost'));
   const [hub, gun] = [await listen((r) => github.handle(r)), await listen((r) => mailgun.handle(r))];
   servers.push(hub, gun);
@@ -36,7 +34,6 @@ beforeAll(async () => {
       MAILGUN_BASE_URL: gun.address,
     },
   });
-  up.resolve(product);
 });
 
 afterAll(async () => {
@@ -72,13 +69,20 @@ async function verdicts(eventId: string): Promise<readonly string[]> {
     .sort();
 }
 
+/** Does what the tick does at the full hour. */
+async function runSchedule(name: string): Promise<void> {
+  const { status, body } = await running().post(`/api/v1/schedules/${name}/run`);
+  expect([status, body]).toMatchObject([202, { task: name }]);
+}
+
 async function totalsOf(task: string): Promise<unknown> {
   const job = await readJob(running(), await enqueue(running(), task, {}), 30);
   expect([job.state, job.error]).toEqual(['SUCCESS', null]);
   return z.looseObject({ totals: z.unknown() }).parse(job.result).totals;
 }
 
-test('what was sent while nobody listened is asked for by the hour, comes again, and is one job', async () => {
+test('what was sent while nobody listened is asked for by its schedule, comes again, and is one job', async () => {
+  await runSchedule('recover_github_deliveries');
   await until('the delivery to have become a job', 60_000, async () =>
     (await verdicts(whileStopped)).includes('accepted') ? true : undefined,
   );
@@ -96,7 +100,8 @@ test('what was sent while nobody listened is asked for by the hour, comes again,
   expect(github.asked).toEqual([whileStopped]);
 });
 
-test('an event of Mailgun that no webhook told of is a job by the hour, and by no later run again', async () => {
+test('an event of Mailgun that no webhook told of is a job by its schedule, and by no later run again', async () => {
+  await runSchedule('reconcile_mailgun_events');
   await until('the event to have become a job', 60_000, async () =>
     (await verdicts('lost')).includes('recovered') ? true : undefined,
   );
@@ -109,10 +114,15 @@ test('an event of Mailgun that no webhook told of is a job by the hour, and by n
   expect(jobs.filter(({ source }) => source === 'webhook:mailgun')).toHaveLength(2);
 });
 
-test('an hour is one job of each task, however many ticks there were', async () => {
-  const hourly = (await listJobs(running())).filter(({ source }) => source === 'hourly');
-  const tasks = hourly.map(({ task }) => task).sort();
-  // The tests may have gone on into another hour.
-  expect([...new Set(tasks)]).toEqual(['reconcile_mailgun_events', 'recover_github_deliveries']);
-  expect(tasks.length).toBeLessThanOrEqual(4);
+test('both are schedules of the code that are run here, at the full hour, and their history has what was run', async () => {
+  for (const name of ['recover_github_deliveries', 'reconcile_mailgun_events']) {
+    const { body } = await running().get(`/api/v1/schedules/${name}`);
+    expect(body).toMatchObject({ origin: 'code', state: 'active', cron: '0 * * * *', task: name });
+    const { next_runs: next } = z.looseObject({ next_runs: z.array(z.string()) }).parse(body);
+    expect(next.map((at) => new Date(at).getTime() % HOUR)).toEqual([0, 0, 0, 0, 0]);
+    const history = await running().get(`/api/v1/schedules/${name}/history`);
+    const { items } = z.object({ items: z.array(z.looseObject({ cause: z.string() })) }).parse(history.body);
+    // The tests may have gone on into another hour.
+    expect(items.filter(({ cause }) => cause === 'run')).toMatchObject([{ outcome: 'fired', state: 'SUCCESS' }]);
+  }
 });

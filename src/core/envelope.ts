@@ -25,7 +25,7 @@ const identity = z.object({
 export type Identity = z.infer<typeof identity>;
 
 /** How a run of a schedule stands to the runs before it. `wait`: it makes good what was missed, after all others. */
-export const OVERLAPS = ['skip', 'queue_one', 'allow', 'cancel_previous', 'wait'] as const;
+const OVERLAPS = ['skip', 'queue_one', 'allow', 'cancel_previous', 'wait'] as const;
 
 /** Which run of which schedule a job is. */
 const scheduledRun = z.object({

@@ -62,7 +62,7 @@ const catchUp = z.union(
 const anyJson = z.custom<Json>((value) => value !== undefined);
 
 /** All that a body may say of a schedule, its name apart. */
-export const scheduleMembers = {
+const scheduleMembers = {
   task: z.string(),
   input: anyJson.optional(),
   args: z.array(anyJson).optional(),

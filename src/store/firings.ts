@@ -10,7 +10,7 @@ import { ENVELOPE_COLUMNS, jobError } from './rows.ts';
 const ROW_VERSION = 1;
 
 /** `missed`: not made good, this one and all undecided ones before it. `failed`: its task does not take its input. */
-export const OUTCOMES = ['fired', 'missed', 'failed', 'revoked'] as const;
+const OUTCOMES = ['fired', 'missed', 'failed', 'revoked'] as const;
 
 export interface Firing {
   readonly schedule: string;

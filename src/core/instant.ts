@@ -24,6 +24,10 @@ export function formatInstant(at: number): string {
   return new Date(at).toISOString();
 }
 
+export function instantOrNull(at: number | null | undefined): string | null {
+  return at === null || at === undefined ? null : formatInstant(at);
+}
+
 /** An instant in a body or a query: epoch milliseconds. */
 export const instant = z.string().transform((text, context) => {
   const at = parseInstant(text);

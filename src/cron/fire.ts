@@ -11,7 +11,7 @@ import { logError } from '../jobs/log.ts';
 import type { Runtime } from '../jobs/runtime.ts';
 import { failingAlert, raiseFailing, settleFailing } from '../store/failing.ts';
 import { decideFirings, insertFired } from '../store/firings.ts';
-import { advanceSchedules, readSchedule, selectDue, selectIfDue } from '../store/schedules.ts';
+import { advanceSchedules, readSchedule, selectDue, type Schedule } from '../store/schedules.ts';
 import { planOf, standStill, type Plan } from './plan.ts';
 
 /**
@@ -38,13 +38,12 @@ export async function fireSchedules(rt: Runtime): Promise<void> {
  * The same of one schedule that has just been made, changed or resumed, without waiting for the tick; sends as well. Never
  * rejects: the tick does what this could not.
  */
-export async function fireOne(rt: Runtime, name: string): Promise<void> {
+export async function fireOne(rt: Runtime, schedule: Schedule): Promise<void> {
+  const { name, next_at: nextAt } = schedule;
   try {
     const now = rt.clock.now();
-    const rows = await query(rt, selectIfDue(name, now + TICK_HORIZON_SECONDS * 1_000));
-    for (const plan of rows.flatMap((row) => planOrSay(rt, row, now, []))) {
-      await sendFired(rt, await commit(rt, [plan], now));
-    }
+    if (nextAt === null || nextAt > now + TICK_HORIZON_SECONDS * 1_000) return;
+    await sendFired(rt, await commit(rt, [planFor(rt, schedule, now)], now));
   } catch (error) {
     logError('schedule.unfired', error, { schedule: name });
   }
@@ -54,14 +53,18 @@ export async function fireOne(rt: Runtime, name: string): Promise<void> {
 function planOrSay(rt: Runtime, row: Row, now: number, stuck: string[]): readonly Plan[] {
   try {
     const schedule = readSchedule(row);
-    // Perhaps a newer deployment knows it, and ticks as well.
-    if (rt.registry.find(schedule.task) !== undefined) return [planOf(rt, schedule, now)];
-    stuck.push(schedule.name);
-    return [standStill(schedule, `there is no task ${JSON.stringify(schedule.task)} in this deployment`)];
+    if (rt.registry.find(schedule.task) === undefined) stuck.push(schedule.name);
+    return [planFor(rt, schedule, now)];
   } catch (error) {
     stuck.push(sayBroken(String(row['name']), error));
     return [];
   }
+}
+
+function planFor(rt: Runtime, schedule: Schedule, now: number): Plan {
+  if (rt.registry.find(schedule.task) !== undefined) return planOf(rt, schedule, now);
+  // Perhaps a newer deployment knows it, and ticks as well.
+  return standStill(schedule, `there is no task ${JSON.stringify(schedule.task)} in this deployment`);
 }
 
 function sayBroken(schedule: string, error: unknown): string {

@@ -3,10 +3,7 @@
 import type { JobOptions } from '../core/envelope.ts';
 import { followUpId } from '../core/ids.ts';
 import { takeCallbacks } from '../store/callbacks.ts';
-import { readEnvelope } from '../store/rows.ts';
-import { query } from './database.ts';
-import { sendMarked } from './hand-out.ts';
-import { logError } from './log.ts';
+import { sendTaken } from './hand-out.ts';
 import type { Runtime } from './runtime.ts';
 
 /** The callback of a job: its id is known from the start, since a trigger makes its row and SQL has no hash. */
@@ -21,11 +18,6 @@ export function withOwnCallback(options: JobOptions, jobId: string): JobOptions 
 
 /** Sends the messages of callbacks whose rows were just committed. Never rejects: those it misses are owed one. */
 export async function sendCallbacks(rt: Runtime, ids: readonly string[]): Promise<void> {
-  const now = rt.clock.now();
-  try {
-    const rows = await query(rt, takeCallbacks(ids, now));
-    await sendMarked(rt, rows.map(readEnvelope), now);
-  } catch (error) {
-    logError('callback.unsent', error, { callbacks: ids.length });
-  }
+  const missed = { event: 'callback.unsent', fields: { callbacks: ids.length } };
+  await sendTaken(rt, (now) => takeCallbacks(ids, now), missed);
 }

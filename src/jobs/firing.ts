@@ -7,11 +7,8 @@ import { byteLength } from '../core/json.ts';
 import { MAX_BOUND_BYTES, TICK_HORIZON_SECONDS } from '../core/limits.ts';
 import type { NewRow } from '../store/accept.ts';
 import { takeFired, type Decision } from '../store/firings.ts';
-import { readEnvelope } from '../store/rows.ts';
 import type { Schedule } from '../store/schedules.ts';
-import { query } from './database.ts';
-import { sendMarked } from './hand-out.ts';
-import { logError } from './log.ts';
+import { sendTaken } from './hand-out.ts';
 import { toEnvelope, type Request } from './request.ts';
 import type { Runtime } from './runtime.ts';
 import { callOf } from './schedule.ts';
@@ -91,13 +88,8 @@ function envelopeOf(schedule: Schedule, request: Request, { dueAt, cause }: Due,
 /** Sends jobs that were just made and are due soon. Never rejects: what is not sent now is owed, and the tick sends it. */
 export async function sendFired(rt: Runtime, ids: readonly string[]): Promise<void> {
   if (ids.length === 0) return;
-  const now = rt.clock.now();
-  try {
-    const rows = await query(rt, takeFired(ids, now, now + TICK_HORIZON_SECONDS * 1_000));
-    await sendMarked(rt, rows.map(readEnvelope), now);
-  } catch (error) {
-    logError('firing.unsent', error, { jobs: ids.length });
-  }
+  const missed = { event: 'firing.unsent', fields: { jobs: ids.length } };
+  await sendTaken(rt, (now) => takeFired(ids, now, now + TICK_HORIZON_SECONDS * 1_000), missed);
 }
 
 export function sourceOf(name: string): string {

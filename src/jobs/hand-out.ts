@@ -4,9 +4,10 @@ import { within } from '../core/deadline.ts';
 import type { Envelope } from '../core/envelope.ts';
 import { byteLength } from '../core/json.ts';
 import { ACCEPT_DEADLINE_MS, MAX_DELAY_SECONDS, MAX_SEND_BYTES, MAX_SEND_MESSAGES } from '../core/limits.ts';
-import type { Outgoing } from '../core/ports.ts';
+import type { Outgoing, Statement } from '../core/ports.ts';
 import { markOwed } from '../store/accept.ts';
-import { transact } from './database.ts';
+import { readEnvelope } from '../store/rows.ts';
+import { query, transact } from './database.ts';
 import { logError } from './log.ts';
 import type { Runtime } from './runtime.ts';
 
@@ -53,6 +54,24 @@ export async function sendMarked(
     ]);
   }
   return new Set(unsent.map(({ queue }) => queue));
+}
+
+/**
+ * Sends the messages of jobs whose rows were just committed: those that `take` marks as sent now. Never rejects: those it
+ * misses are owed one, which the tick sends; the log says so under `missed`.
+ */
+export async function sendTaken(
+  rt: Runtime,
+  take: (now: number) => Statement,
+  missed: { readonly event: string; readonly fields: Readonly<Record<string, number>> },
+): Promise<void> {
+  const now = rt.clock.now();
+  try {
+    const rows = await query(rt, take(now));
+    await sendMarked(rt, rows.map(readEnvelope), now);
+  } catch (error) {
+    logError(missed.event, error, missed.fields);
+  }
 }
 
 /** Whole seconds until `dueAt`, rounded up so that no message comes before its time. */

@@ -4,7 +4,7 @@ import { PAUSE } from '../store/queue-controls.ts';
 import type { AttemptRecord, JobRow, Standing } from '../store/rows.ts';
 import { pauseReason } from './park.ts';
 import { isCleared, resultExpiresAt, type Payload } from './payloads.ts';
-import { formatInstant } from '../core/instant.ts';
+import { formatInstant, instantOrNull } from '../core/instant.ts';
 import { isFinal, shownState, STATUS, type State } from '../core/states.ts';
 
 export const JOBS_PATH = '/api/v1/jobs';
@@ -134,8 +134,4 @@ function lastOutcome(state: State): AttemptRecord['outcome'] | 'running' | undef
 function scheduleOf({ options: { schedule } }: JobRow): Record<string, string> | null {
   if (schedule === undefined) return null;
   return { name: schedule.name, due_at: formatInstant(schedule.dueAt), cause: schedule.cause };
-}
-
-function instantOrNull(at: number | null): string | null {
-  return at === null ? null : formatInstant(at);
 }

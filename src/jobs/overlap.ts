@@ -1,11 +1,9 @@
 // Runs of a schedule that come while an earlier one has not ended: what their overlap policy makes of them.
 
 import type { ScheduledRun } from '../core/envelope.ts';
-import { readEnvelope } from '../store/rows.ts';
 import { cancelBefore, skipRuns, takeNextRuns, OVERLAP, type Ahead } from '../store/overlap.ts';
 import { query, transact } from './database.ts';
-import { sendMarked } from './hand-out.ts';
-import { logError } from './log.ts';
+import { sendTaken } from './hand-out.ts';
 import { park, type Parking } from './park.ts';
 import type { Runtime } from './runtime.ts';
 import { ACK, retryIn, type Delivery, type Settle } from './settlement.ts';
@@ -29,12 +27,8 @@ export async function settleOverlaps(
 
 /** Sends the messages of runs whose turn has come with an end just committed. Never rejects: those it misses are owed one. */
 export async function sendNextRuns(rt: Runtime, schedules: readonly string[]): Promise<void> {
-  const now = rt.clock.now();
-  try {
-    await sendMarked(rt, (await query(rt, takeNextRuns(schedules, now))).map(readEnvelope), now);
-  } catch (error) {
-    logError('run.unsent', error, { schedules: schedules.length });
-  }
+  const missed = { event: 'run.unsent', fields: { schedules: schedules.length } };
+  await sendTaken(rt, (now) => takeNextRuns(schedules, now), missed);
 }
 
 function meansOf(run: ScheduledRun | undefined, ahead: Ahead | null): 'wait' | 'skip' | 'cancel' {

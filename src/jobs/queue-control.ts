@@ -1,7 +1,7 @@
 // What people do to whole queues: look, pause, resume, purge. Each deed and its audit row are one transaction.
 
 import { newId } from '../core/ids.ts';
-import { formatInstant } from '../core/instant.ts';
+import { instantOrNull } from '../core/instant.ts';
 import { MAX_COUNTED, PURGE_BUDGET_MS, PURGE_PAGE } from '../core/limits.ts';
 import { QUEUE_NAMES, type QueueName } from '../queues.ts';
 import { recordDeed, recordPurge, type Deed } from '../store/audit.ts';
@@ -39,7 +39,7 @@ export async function lookAtQueues(
 /** `until`: epoch ms, later than now; null until it is resumed. A paused queue takes the new end. */
 export async function pause(rt: Runtime, queue: QueueName, until: number | null, actor: string): Promise<void> {
   const now = rt.clock.now();
-  const detail = { until: until === null ? null : formatInstant(until) };
+  const detail = { until: instantOrNull(until) };
   await transact(rt, [
     pauseQueue(queue, until, now),
     recordDeed({ ...deedOf(rt, now, actor), action: 'queue.paused', target: queue, detail }),

@@ -1,7 +1,7 @@
 // What a schedule says: read from a body or from the code, checked whole, and as people see it.
 
 import { z } from 'zod';
-import { formatInstant, instant } from '../core/instant.ts';
+import { instant, instantOrNull } from '../core/instant.ts';
 import { byteLength, type Json } from '../core/json.ts';
 import { MAX_CATCH_UP, MAX_JITTER_SECONDS, MAX_SCHEDULE_INPUT_BYTES } from '../core/limits-schedules.ts';
 import { formatEvery, nextDues, parseEvery, timingOf, type Timing } from '../core/timing.ts';
@@ -229,8 +229,8 @@ export function bodyOf(schedule: Definition): Record<string, unknown> {
     overlap: schedule.overlap,
     catch_up: schedule.catch_up === 'all' ? { all: schedule.catch_up_most } : schedule.catch_up,
     jitter: schedule.jitter_ms / 1_000,
-    starts_at: schedule.starts_at === null ? null : formatInstant(schedule.starts_at),
-    ends_at: schedule.ends_at === null ? null : formatInstant(schedule.ends_at),
+    starts_at: instantOrNull(schedule.starts_at),
+    ends_at: instantOrNull(schedule.ends_at),
   };
 }
 

@@ -2,7 +2,7 @@
 
 import type { Context } from 'hono';
 import { z } from 'zod';
-import { formatInstant } from '../core/instant.ts';
+import { formatInstant, instantOrNull } from '../core/instant.ts';
 import { page as pageOf } from '../jobs/inspect.ts';
 import { ALERT_STATES, readAlert, selectAlerts, type AlertRow } from '../store/alerts.ts';
 import type { App } from './app.ts';
@@ -26,6 +26,6 @@ function alertJson({ v: _, opened_at, seen_at, times, resolved_at, ...alert }: A
     opened_at: formatInstant(opened_at),
     seen_at: formatInstant(seen_at),
     times,
-    resolved_at: resolved_at === null ? null : formatInstant(resolved_at),
+    resolved_at: instantOrNull(resolved_at),
   };
 }

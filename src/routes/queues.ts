@@ -2,7 +2,7 @@
 
 import { Hono, type Context } from 'hono';
 import { z } from 'zod';
-import { formatInstant } from '../core/instant.ts';
+import { instantOrNull } from '../core/instant.ts';
 import { MAX_BODY_BYTES, MAX_COUNTED } from '../core/limits.ts';
 import { wakeResumed } from '../cron/resumed.ts';
 import { logError } from '../jobs/log.ts';
@@ -97,8 +97,8 @@ function queueJson(stand: QueueStand): Record<string, unknown> {
     batch_size: batchSize,
     max_concurrency: maxConcurrency,
     paused: pausedAt !== null,
-    paused_at: pausedAt === null ? null : formatInstant(pausedAt),
-    paused_until: until === null ? null : formatInstant(until),
+    paused_at: instantOrNull(pausedAt),
+    paused_until: instantOrNull(until),
     backlog,
     jobs: { waiting: due - running, scheduled: later, running, more: due === MAX_COUNTED || later === MAX_COUNTED },
   };

@@ -1,6 +1,6 @@
 // A schedule and its firings as people see them.
 
-import { formatInstant } from '../core/instant.ts';
+import { formatInstant, instantOrNull } from '../core/instant.ts';
 import { NEXT_RUNS } from '../core/limits-schedules.ts';
 import { shownState, STATUS } from '../core/states.ts';
 import type { ScheduleSeen } from '../cron/list.ts';
@@ -52,8 +52,4 @@ export function firingJson(firing: FiringSeen, now: number): Record<string, unkn
 function withoutCallback(options: unknown): unknown {
   const { callback_url: _, ...others } = options as Readonly<Record<string, unknown>>;
   return others;
-}
-
-function instantOrNull(at: number | null | undefined): string | null {
-  return at === null || at === undefined ? null : formatInstant(at);
 }

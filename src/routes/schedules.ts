@@ -227,13 +227,13 @@ function callbackUrlOf(options: Json | undefined): Json | undefined {
 
 async function answer(
   c: Context<App>,
-  { name }: Schedule,
+  schedule: Schedule,
   status: 200 | 201,
   headers: Record<string, string> = {},
 ): Promise<Response> {
   // Its first runs may be due before the next tick.
-  await fireOne(c.get('rt'), name);
-  const seen = await seeSchedule(c.get('rt'), name);
+  await fireOne(c.get('rt'), schedule);
+  const seen = await seeSchedule(c.get('rt'), schedule.name);
   return seen === undefined ? problem(NO_SCHEDULE) : c.json(json(c, seen), status, headers);
 }
 

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import type { Json } from '../core/json.ts';
 import { MAX_ROWS_SCANNED } from '../core/limits.ts';
 import type { Row, Statement } from '../core/ports.ts';
+import { json } from './rows.ts';
 
 const ROW_VERSION = 1;
 export const SEVERITIES = ['warning', 'critical'] as const;
@@ -94,7 +95,7 @@ const alertRow = z
     target: z.string(),
     severity: z.enum(SEVERITIES),
     message: z.string(),
-    detail: z.string().transform((text): unknown => JSON.parse(text)),
+    detail: json,
     opened_at: z.number(),
     seen_at: z.number(),
     times: z.int(),

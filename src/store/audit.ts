@@ -5,6 +5,7 @@ import type { Json } from '../core/json.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { guard } from '../core/states.ts';
 import { openJobs } from './revoke.ts';
+import { json } from './rows.ts';
 
 const ROW_VERSION = 1;
 
@@ -88,7 +89,7 @@ const deedRow = z
     actor: z.string(),
     action: z.string(),
     target: z.string(),
-    detail: z.string().transform((text): unknown => JSON.parse(text)),
+    detail: json,
   })
   .readonly();
 

@@ -5,7 +5,7 @@ import type { ScheduledRun } from '../core/envelope.ts';
 import type { Row, Statement } from '../core/ports.ts';
 import { guard, STATES, target } from '../core/states.ts';
 import { insertJobsIf, type NewRow } from './accept.ts';
-import { ENVELOPE_COLUMNS, jobError } from './rows.ts';
+import { ENVELOPE_COLUMNS, jobError, json } from './rows.ts';
 
 const ROW_VERSION = 1;
 
@@ -173,11 +173,7 @@ const firingRow = z
     state: z.enum(STATES).nullable(),
     job_due_at: z.number().nullable(),
     claim: z.int().nullable(),
-    error: z
-      .string()
-      .transform((text): unknown => JSON.parse(text))
-      .pipe(jobError)
-      .nullable(),
+    error: json.pipe(jobError).nullable(),
   })
   .readonly();
 export type FiringSeen = z.infer<typeof firingRow>;

@@ -6,7 +6,7 @@ import type { Statement } from '../core/ports.ts';
 import { guard } from '../core/states.ts';
 import { isPaused } from './queue-controls.ts';
 import { cancelled } from './revoke.ts';
-import { ENVELOPE_COLUMNS } from './rows.ts';
+import { ENVELOPE_COLUMNS, json } from './rows.ts';
 
 /** What `parked_for` says of a run that waits for the one before it. The trigger that wakes it knows this name. */
 export const OVERLAP = 'overlap';
@@ -42,9 +42,7 @@ export function aheadColumn(now: string): string {
 }
 
 /** The runs before one that has not begun: those that run, those among them that make good, those that wait as well. */
-export const ahead = z
-  .string()
-  .transform((text): unknown => JSON.parse(text))
+export const ahead = json
   .pipe(z.object({ running: z.int(), making_good: z.int(), waiting: z.int() }).readonly())
   .nullable();
 export type Ahead = NonNullable<z.infer<typeof ahead>>;

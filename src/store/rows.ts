@@ -8,7 +8,8 @@ import { STATES } from '../core/states.ts';
 /** The newest version of a row: 2 where its input is kept aside, else 1. A row has the version of its message. */
 export const ROW_VERSION = 2;
 
-const json = z.string().transform((text, context): unknown => {
+/** A column of JSON text. */
+export const json = z.string().transform((text, context): unknown => {
   try {
     return JSON.parse(text);
   } catch {

@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import type { Json } from '../core/json.ts';
 import type { Row, Statement } from '../core/ports.ts';
+import { json } from './rows.ts';
 
 const ROW_VERSION = 1;
 
@@ -11,7 +12,7 @@ export const OVERLAP_POLICIES = ['skip', 'queue_one', 'allow', 'cancel_previous'
 /** What becomes of due times that nobody was there for: none, the latest, or the latest `most` of them. */
 export const CATCH_UPS = ['none', 'last', 'all'] as const;
 
-const json = z.string().transform((text) => JSON.parse(text) as Json);
+const anyJson = json.transform((value) => value as Json);
 
 const scheduleRow = z
   .object({
@@ -19,8 +20,8 @@ const scheduleRow = z
     name: z.string(),
     origin: z.enum(['code', 'api']),
     task: z.string(),
-    input: json,
-    options: json,
+    input: anyJson,
+    options: anyJson,
     cron: z.string().nullable(),
     every_ms: z.int().nullable(),
     timezone: z.string(),
@@ -45,23 +46,6 @@ export function readSchedule(row: Row): Schedule {
   return scheduleRow.parse(row);
 }
 
-/** What a schedule says, without how far it has come. */
-export type Definition = Pick<
-  Schedule,
-  | 'task'
-  | 'input'
-  | 'options'
-  | 'cron'
-  | 'every_ms'
-  | 'timezone'
-  | 'overlap'
-  | 'catch_up'
-  | 'catch_up_most'
-  | 'jitter_ms'
-  | 'starts_at'
-  | 'ends_at'
->;
-
 const DEFINITION = [
   'task',
   'input',
@@ -75,7 +59,10 @@ const DEFINITION = [
   'jitter_ms',
   'starts_at',
   'ends_at',
-] as const satisfies readonly (keyof Definition)[];
+] as const satisfies readonly (keyof Schedule)[];
+
+/** What a schedule says, without how far it has come. */
+export type Definition = Pick<Schedule, (typeof DEFINITION)[number]>;
 
 /** Where a schedule starts from. */
 export interface Start {
@@ -168,15 +155,6 @@ export function selectDue(horizon: number, limit: number, except: readonly strin
     sql: `SELECT * FROM schedules WHERE next_at IS NOT NULL AND next_at <= ?1
   AND name NOT IN (SELECT value FROM json_each(?3)) ORDER BY next_at LIMIT ?2`,
     params: [horizon, limit, JSON.stringify(except)],
-  };
-}
-
-/** The schedule of this name, if it is due by `horizon`. */
-export function selectIfDue(name: string, horizon: number): Statement {
-  return {
-    name: 'due',
-    sql: `SELECT * FROM schedules WHERE name = ?1 AND next_at IS NOT NULL AND next_at <= ?2`,
-    params: [name, horizon],
   };
 }
 
